@@ -1,0 +1,57 @@
+/*
+ * Character backends: where a console's bytes go. One interface for terminal, pty, file and unix
+ * socket. Output never blocks the caller: it is queued (bounded) and drained by the event loop; the
+ * front end asks how much room there is and holds its transmitter while there is none. Input is
+ * only read from the outside while the front end has room, so no typed byte is lost.
+ */
+#ifndef DEVICES_BACKEND_CHARDEV_H
+#define DEVICES_BACKEND_CHARDEV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/error.h"
+#include "vmm/event.h"
+
+struct chardev;
+
+/* What the front end gives. All are called on the loop's thread with no chardev lock held. */
+struct chardev_client {
+	/* How many bytes receive() would take now; called before any read from outside. */
+	size_t (*can_receive)(void *opaque);
+	void (*receive)(void *opaque, const uint8_t *buf, size_t len);
+	/* There is room again after chardev_write() took less than it was given. May be NULL. */
+	void (*writable)(void *opaque);
+	/* The other side came or went (sockets, pty). May be NULL. */
+	void (*carrier)(void *opaque, bool present);
+};
+
+/*
+ * spec: "stdio" (terminal in raw mode if it is one; Ctrl-A x quits, Ctrl-A h helps), "pty",
+ * "pty:LINK", "file:PATH", "unix:PATH" (listens; one client at a time, others wait), "null".
+ * request is called for Ctrl-A x. Errors name the path.
+ */
+struct chardev_escape {
+	void (*quit)(void *opaque);
+	void (*send_break)(void *opaque); /* Ctrl-A b; may be NULL */
+	void *opaque;
+};
+int chardev_open(struct chardev **out, struct event_loop *loop, const char *spec,
+		 const struct chardev_escape *escape, struct error *e);
+/* Flushes what can be flushed at once (a stuck terminal for at most 100 ms), restores the terminal.
+ */
+void chardev_close(struct chardev *chr);
+
+void chardev_set_client(struct chardev *chr, const struct chardev_client *client, void *opaque);
+/* Takes up to len bytes; returns how many. Never blocks. Any thread. */
+size_t chardev_write(struct chardev *chr, const void *buf, size_t len);
+/* can_receive() has grown: read from outside again. Any thread. */
+void chardev_accept_input(struct chardev *chr);
+/* Something to show the user, e.g. the pty's name; NULL if none. */
+const char *chardev_label(const struct chardev *chr);
+
+/* Undoes raw mode from wherever mvm ends (also on a fatal signal): async-signal-safe. */
+void chardev_restore_terminal(void);
+
+#endif

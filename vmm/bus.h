@@ -1,0 +1,77 @@
+/*
+ * One dispatcher for the three address spaces a guest can touch: ports, memory-mapped I/O and PCI
+ * configuration space (address = ECAM offset: bus << 20 | device << 15 | function << 12 |
+ * register). Ranges have a name and an owner and never overlap. Look-ups run on vCPU threads
+ * without a lock against an immutable table; a change (a BAR move) publishes a new one and frees
+ * the old one when no vCPU is inside a look-up any more.
+ */
+#ifndef VMM_BUS_H
+#define VMM_BUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/error.h"
+
+struct bus;
+
+/*
+ * offset is from the range's base; size is 1, 2, 4 or 8 and the access lies wholly in the range.
+ * Called from any vCPU thread, concurrently: the owner locks what it needs. May change the bus.
+ */
+struct bus_ops {
+	uint64_t (*read)(void *opaque, uint64_t offset, unsigned size);
+	void (*write)(void *opaque, uint64_t offset, unsigned size, uint64_t value);
+};
+
+struct bus_range {
+	const char *name; /* for traces and errors; not copied, must outlive the range */
+	uint64_t base;
+	uint64_t size; /* bytes, > 0 */
+	const struct bus_ops *ops;
+	void *opaque;
+};
+
+/*
+ * A register whose write should signal an eventfd instead of calling the owner ("kick"). Where KVM
+ * has an ioeventfd for this bus the write does not leave the kernel; where it has not, the bus
+ * writes the eventfd itself. size 0: a write of any width matches.
+ */
+struct bus_kick {
+	uint64_t addr;
+	unsigned size; /* 0, 1, 2, 4 or 8 */
+	bool match;    /* only when the value written equals `value` */
+	uint64_t value;
+	int fd; /* eventfd, owned by the caller */
+};
+
+/* How kicks reach the kernel; set by the machine. Both return 0 or -errno. */
+struct bus_kick_ops {
+	int (*assign)(void *opaque, struct bus *bus, const struct bus_kick *kick);
+	int (*deassign)(void *opaque, struct bus *bus, const struct bus_kick *kick);
+};
+
+struct bus *bus_create(const char *name);
+void bus_destroy(struct bus *bus);
+const char *bus_name(const struct bus *bus);
+void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opaque);
+
+/* -EEXIST if it overlaps another range (named in e), -EINVAL if it wraps or is empty, -ENOMEM. */
+int bus_add(struct bus *bus, const struct bus_range *range, struct error *e);
+/* Removes the range that starts at base and belongs to opaque; -ENOENT if there is none. */
+int bus_remove(struct bus *bus, uint64_t base, const void *opaque);
+
+int bus_kick_add(struct bus *bus, const struct bus_kick *kick);
+int bus_kick_remove(struct bus *bus, const struct bus_kick *kick);
+
+/*
+ * One access by a guest. Reading where nothing answers gives all ones, writing there does nothing;
+ * both return false so that the caller can count it. Accesses that straddle two ranges hit nothing.
+ */
+bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value);
+bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value);
+
+/* Calls fn for every range, ascending; for --list, traces and tests. Set-up or main thread. */
+void bus_for_each(struct bus *bus, void (*fn)(const struct bus_range *range, void *arg), void *arg);
+
+#endif

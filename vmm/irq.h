@@ -1,0 +1,85 @@
+/*
+ * Interrupts as devices see them: a line that is raised and lowered, or a message (MSI) that is
+ * sent or signalled through an eventfd. Whether that ends in KVM's chip, in a split chip or in our
+ * own is decided behind this header; devices cannot tell.
+ */
+#ifndef VMM_IRQ_H
+#define VMM_IRQ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <pthread.h>
+
+#include "vmm/error.h"
+
+#define IRQ_LINES 24 /* inputs of the one I/O APIC: GSI 0-15 ISA, 16-23 PCI INTx */
+
+struct irq_controller;
+
+/*
+ * What a chip implementation provides (vmm/x86_64/irq_kvm.c; tests have a recording one). Any
+ * thread. set_line: drive GSI; only called on changes. msi: deliver one message now; 0 or -errno.
+ * route_*: an eventfd that delivers a message when signalled. NULL where the chip has no such way:
+ * then irq.c serves the eventfd from a thread, with the same result.
+ */
+struct irq_chip_ops {
+	void (*set_line)(void *chip, unsigned gsi, bool level);
+	int (*msi)(void *chip, uint64_t address, uint32_t data);
+	/* Binds the eventfd to the message; again with another message to change it. */
+	int (*route_set)(void *chip, unsigned route, int eventfd, uint64_t address, uint32_t data);
+	/* Unbinds; the eventfd keeps counting, so nothing signalled meanwhile is lost. */
+	int (*route_clear)(void *chip, unsigned route, int eventfd);
+	unsigned max_routes;
+};
+
+struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, struct error *e);
+void irq_destroy(struct irq_controller *ic);
+
+/*
+ * One device's pin on a line. Several pins may share a GSI: the line is high while any is (wired
+ * OR). Embedded in the device; zero-initialise, then irq_line_init().
+ */
+struct irq_line {
+	struct irq_controller *ic;
+	unsigned gsi;
+	bool level;
+};
+
+void irq_line_init(struct irq_line *line, struct irq_controller *ic, unsigned gsi);
+void irq_line_set(struct irq_line *line, bool level); /* any thread; calls for one pin serialised */
+
+/*
+ * One message-signalled interrupt (an MSI or MSI-X vector). Starts masked. While masked, sends are
+ * remembered as one pending bit, whether they came by irq_msi_send() or through the eventfd.
+ */
+struct irq_msi {
+	struct irq_controller *ic;
+	pthread_mutex_t lock; /* leaf lock: nothing is taken under it but the chip's own */
+	uint64_t address;
+	uint32_t data;
+	bool masked;
+	bool pending;
+	int eventfd;   /* -1 until asked for */
+	int route;     /* -1 while none */
+	bool bound;    /* the eventfd is bound to the chip */
+	uint64_t sent; /* messages delivered by irq_msi_send(), for accounting */
+};
+
+void irq_msi_init(struct irq_msi *msi, struct irq_controller *ic);
+void irq_msi_destroy(struct irq_msi *msi);
+
+/* New address, data and mask state. Unmasking delivers what is pending. */
+void irq_msi_configure(struct irq_msi *msi, uint64_t address, uint32_t data, bool masked);
+/* Delivers, or sets pending. Any thread. */
+void irq_msi_send(struct irq_msi *msi);
+/* Is one pending? Looks at the eventfd too. */
+bool irq_msi_pending(struct irq_msi *msi);
+/* Masked, nothing pending, eventfd drained: the state after reset. */
+void irq_msi_reset(struct irq_msi *msi);
+/*
+ * The eventfd whose signal sends this message; made on first use, owned by msi. A data plane in
+ * another thread, process or the kernel writes it. -errno if none can be had.
+ */
+int irq_msi_eventfd(struct irq_msi *msi);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * Guest RAM: one shared memfd, mapped once, seen by the guest below and above the PCI hole. The one
+ * place where a guest address becomes a pointer: every access names an address and a length and is
+ * checked against the regions. Regions do not change while vCPUs run, so readers take no lock.
+ */
+#ifndef VMM_MEMORY_H
+#define VMM_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/error.h"
+
+#define MEMORY_MAX_REGIONS 4
+
+struct memory_region {
+	uint64_t gpa;	    /* guest-physical address of the first byte */
+	uint64_t size;	    /* bytes */
+	uint8_t *host;	    /* where mvm sees it */
+	uint64_t fd_offset; /* the same place in the memfd, for vhost-user and VFIO */
+};
+
+struct guest_memory {
+	int fd;
+	uint64_t size; /* bytes of RAM over all regions */
+	unsigned nregions;
+	struct memory_region region[MEMORY_MAX_REGIONS]; /* ascending gpa, no overlap */
+};
+
+struct memory_config {
+	uint64_t size;	    /* bytes; a multiple of the page size in use */
+	uint64_t page_size; /* 0: normal pages; 2 MiB or 1 GiB: hugetlb */
+	bool prealloc;	    /* touch every page at start */
+};
+
+/*
+ * Makes the memfd and maps it. low_limit is the guest address where the PCI hole begins, high_base
+ * where RAM goes on above it. -ENOMEM, -EINVAL, -errno of memfd_create(2)/mmap(2).
+ */
+int memory_create(struct guest_memory *m, const struct memory_config *config, uint64_t low_limit,
+		  uint64_t high_base, struct error *e);
+void memory_destroy(struct guest_memory *m);
+
+/*
+ * [gpa, gpa + len) as one contiguous host pointer, or NULL if any byte of it is not RAM or it
+ * spans two regions. align is a power of two that gpa must honour (1: any). len 0 gives NULL.
+ */
+void *memory_map(const struct guest_memory *m, uint64_t gpa, uint64_t len, uint64_t align);
+
+/*
+ * The same as iovecs, where a range may cross from one region into an adjacent one. Returns the
+ * number of iovecs written (0 for len 0), -EFAULT if a byte is not RAM, -ENOSPC if max is short.
+ */
+int memory_iov(const struct guest_memory *m, uint64_t gpa, uint64_t len, struct iovec *iov,
+	       int max);
+
+/* Copies; 0 or -EFAULT, in which case nothing was copied. */
+int memory_read(const struct guest_memory *m, uint64_t gpa, void *buf, size_t len);
+int memory_write(const struct guest_memory *m, uint64_t gpa, const void *buf, size_t len);
+int memory_zero(const struct guest_memory *m, uint64_t gpa, size_t len);
+
+/* Is every byte of the range RAM? */
+bool memory_contains(const struct guest_memory *m, uint64_t gpa, uint64_t len);
+
+#endif
