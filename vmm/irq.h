@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "vmm/error.h"
+#include "vmm/event.h"
 
 #define IRQ_LINES 24 /* inputs of the one I/O APIC: GSI 0-15 ISA, 16-23 PCI INTx */
 
@@ -59,10 +60,11 @@ struct irq_msi {
 	uint32_t data;
 	bool masked;
 	bool pending;
-	int eventfd;   /* -1 until asked for */
-	int route;     /* -1 while none */
-	bool bound;    /* the eventfd is bound to the chip */
-	uint64_t sent; /* messages delivered by irq_msi_send(), for accounting */
+	int eventfd;		    /* -1 until asked for */
+	int route;		    /* -1 while none */
+	bool bound;		    /* the eventfd is bound to the chip */
+	struct event_source served; /* the eventfd where the chip cannot bind it */
+	uint64_t sent;		    /* messages delivered by irq_msi_send(), for accounting */
 };
 
 void irq_msi_init(struct irq_msi *msi, struct irq_controller *ic);

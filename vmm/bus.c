@@ -1,0 +1,392 @@
+/*
+ * The dispatcher: see bus.h. Look-ups read an immutable, sorted table through a hazard slot: a
+ * reader announces the table it is about to use, checks that it is still the current one, and a
+ * writer frees a retired table only when no slot names it. So a BAR move waits for nobody, readers
+ * take no lock, and memory stays bounded by one table a reader however fast a guest moves BARs.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/bus.h"
+
+#define BUS_SLOTS 256 /* look-ups in progress at once: vCPUs (64) × nesting, and then some */
+
+struct bus_table {
+	struct bus_table *next_retired;
+	unsigned nranges;
+	unsigned nkicks;
+	struct bus_kick *kick; /* those that KVM does not serve for us; behind range[] */
+	struct bus_range range[];
+};
+
+/* A cache line each, so that vCPUs do not fight over them. */
+struct bus_slot {
+	struct bus_table *table;
+	char pad[64 - sizeof(struct bus_table *)];
+};
+
+struct bus {
+	const char *name;
+	const struct bus_kick_ops *kick_ops;
+	void *kick_opaque;
+	/* Serialises changes only. Order: owners' locks, then this. */
+	pthread_mutex_t lock;
+	struct bus_table *current;
+	struct bus_table *retired;
+	struct bus_slot slot[BUS_SLOTS];
+};
+
+static struct bus_table *table_alloc(unsigned nranges, unsigned nkicks)
+{
+	struct bus_table *t = calloc(1, sizeof(*t) + nranges * sizeof(struct bus_range) +
+						nkicks * sizeof(struct bus_kick));
+
+	if (!t)
+		return NULL;
+	t->nranges = nranges;
+	t->nkicks = nkicks;
+	t->kick = (struct bus_kick *)(t->range + nranges);
+	return t;
+}
+
+struct bus *bus_create(const char *name)
+{
+	struct bus *bus = aligned_alloc(64, (sizeof(*bus) + 63) & ~(size_t)63);
+
+	if (!bus)
+		return NULL;
+	memset(bus, 0, sizeof(*bus));
+	bus->name = name;
+	bus->current = table_alloc(0, 0);
+	if (!bus->current) {
+		free(bus);
+		return NULL;
+	}
+	pthread_mutex_init(&bus->lock, NULL);
+	return bus;
+}
+
+void bus_destroy(struct bus *bus)
+{
+	struct bus_table *next;
+
+	if (!bus)
+		return;
+	for (struct bus_table *t = bus->retired; t; t = next) {
+		next = t->next_retired;
+		free(t);
+	}
+	free(bus->current);
+	pthread_mutex_destroy(&bus->lock);
+	free(bus);
+}
+
+const char *bus_name(const struct bus *bus)
+{
+	return bus->name;
+}
+
+void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opaque)
+{
+	bus->kick_ops = ops;
+	bus->kick_opaque = opaque;
+}
+
+/* ---- readers --------------------------------------------------------------------------------- */
+
+/*
+ * Each thread prefers a slot of its own (spread by a thread-local hint) and takes the next free one
+ * when it is inside a look-up already. NULL only if all slots are taken, which BUS_SLOTS rules out.
+ */
+static struct bus_slot *table_enter(struct bus *bus)
+{
+	static _Thread_local unsigned hint; /* only spreads threads over slots; not machine state */
+	static unsigned next_hint;	    /* likewise */
+	struct bus_table *table = __atomic_load_n(&bus->current, __ATOMIC_ACQUIRE);
+
+	if (!hint)
+		hint = __atomic_add_fetch(&next_hint, 1, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < BUS_SLOTS; i++) {
+		struct bus_slot *slot = &bus->slot[(hint + i) % BUS_SLOTS];
+		struct bus_table *expected = NULL;
+
+		/* Sequentially consistent: the announcement precedes the check below. */
+		if (!__atomic_compare_exchange_n(&slot->table, &expected, table, false,
+						 __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			continue;
+		for (;;) {
+			struct bus_table *now = __atomic_load_n(&bus->current, __ATOMIC_SEQ_CST);
+
+			if (now == table)
+				return slot;
+			table = now;
+			__atomic_store_n(&slot->table, table, __ATOMIC_SEQ_CST);
+		}
+	}
+	return NULL;
+}
+
+static void table_leave(struct bus_slot *slot)
+{
+	__atomic_store_n(&slot->table, NULL, __ATOMIC_RELEASE);
+}
+
+/* The last range that begins at or below addr, if the whole access lies in it. */
+static const struct bus_range *table_find(const struct bus_table *t, uint64_t addr, unsigned size)
+{
+	unsigned low = 0, high = t->nranges;
+
+	while (low < high) {
+		unsigned mid = (low + high) / 2;
+
+		if (t->range[mid].base <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low == 0)
+		return NULL;
+	const struct bus_range *r = &t->range[low - 1];
+	uint64_t offset = addr - r->base;
+
+	return offset < r->size && size <= r->size - offset ? r : NULL;
+}
+
+static uint64_t width_mask(unsigned size)
+{
+	return size >= 8 ? ~0ull : (1ull << (size * 8)) - 1;
+}
+
+bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value)
+{
+	struct bus_slot *slot = table_enter(bus);
+	const struct bus_range *found = slot ? table_find(slot->table, addr, size) : NULL;
+	struct bus_range range = { 0 };
+
+	if (found)
+		range = *found;
+	if (slot)
+		table_leave(slot);
+	if (!range.ops || !range.ops->read) {
+		*value = width_mask(size);
+		return false;
+	}
+	*value = range.ops->read(range.opaque, addr - range.base, size) & width_mask(size);
+	return true;
+}
+
+static bool kick_matches(const struct bus_kick *k, uint64_t addr, unsigned size, uint64_t value)
+{
+	return k->addr == addr && (k->size == 0 || k->size == size) &&
+	       (!k->match || k->value == value);
+}
+
+static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value)
+{
+	for (unsigned i = 0; i < t->nkicks; i++) {
+		uint64_t one = 1;
+
+		if (!kick_matches(&t->kick[i], addr, size, value))
+			continue;
+		/* EAGAIN means the counter is full: the signal is there already. */
+		return write(t->kick[i].fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 1;
+	}
+	return 0;
+}
+
+bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+{
+	struct bus_slot *slot = table_enter(bus);
+	const struct bus_range *found;
+	struct bus_range range = { 0 };
+	int kicked = 0;
+
+	value &= width_mask(size);
+	if (slot) {
+		if (slot->table->nkicks)
+			kicked = kick_signal(slot->table, addr, size, value);
+		found = kicked ? NULL : table_find(slot->table, addr, size);
+		if (found)
+			range = *found;
+		table_leave(slot);
+	}
+	if (kicked)
+		return true;
+	if (!range.ops || !range.ops->write)
+		return false;
+	range.ops->write(range.opaque, addr - range.base, size, value);
+	return true;
+}
+
+/* ---- changes, with the lock held ------------------------------------------------------------- */
+
+static bool in_use(struct bus *bus, const struct bus_table *t)
+{
+	for (unsigned i = 0; i < BUS_SLOTS; i++)
+		if (__atomic_load_n(&bus->slot[i].table, __ATOMIC_SEQ_CST) == t)
+			return true;
+	return false;
+}
+
+static void publish(struct bus *bus, struct bus_table *t)
+{
+	struct bus_table **link = &bus->retired;
+	struct bus_table *old = bus->current;
+
+	__atomic_store_n(&bus->current, t, __ATOMIC_SEQ_CST);
+	old->next_retired = bus->retired;
+	bus->retired = old;
+	while (*link) {
+		struct bus_table *r = *link;
+
+		if (in_use(bus, r)) {
+			link = &r->next_retired;
+		} else {
+			*link = r->next_retired;
+			free(r);
+		}
+	}
+}
+
+/* The current table with `ranges` and `kicks` places more or fewer; entries copied up to there. */
+static struct bus_table *copy(const struct bus_table *old, int ranges, int kicks)
+{
+	unsigned nr = old->nranges + (unsigned)ranges, nk = old->nkicks + (unsigned)kicks;
+	struct bus_table *t = table_alloc(nr, nk);
+
+	if (!t)
+		return NULL;
+	memcpy(t->range, old->range, sizeof(t->range[0]) * (nr < old->nranges ? nr : old->nranges));
+	memcpy(t->kick, old->kick, sizeof(t->kick[0]) * (nk < old->nkicks ? nk : old->nkicks));
+	return t;
+}
+
+static int add_locked(struct bus *bus, const struct bus_range *range, struct error *e)
+{
+	const struct bus_table *old = bus->current;
+	uint64_t last = range->base + range->size - 1;
+	struct bus_table *t;
+	unsigned at = 0;
+
+	for (unsigned i = 0; i < old->nranges; i++) {
+		const struct bus_range *r = &old->range[i];
+
+		if (range->base <= r->base + r->size - 1 && r->base <= last)
+			return error_set(e, -EEXIST, "%s 0x%llx-0x%llx (%s) overlaps %s at 0x%llx",
+					 bus->name, (unsigned long long)range->base,
+					 (unsigned long long)last, range->name, r->name,
+					 (unsigned long long)r->base);
+		if (r->base < range->base)
+			at = i + 1;
+	}
+	t = copy(old, 1, 0);
+	if (!t)
+		return error_set(e, -ENOMEM, "out of memory");
+	memmove(&t->range[at + 1], &t->range[at], sizeof(t->range[0]) * (old->nranges - at));
+	t->range[at] = *range;
+	publish(bus, t);
+	return 0;
+}
+
+int bus_add(struct bus *bus, const struct bus_range *range, struct error *e)
+{
+	int err;
+
+	if (range->size == 0 || range->base + range->size - 1 < range->base)
+		return error_set(e, -EINVAL, "%s: range %s is empty or wraps", bus->name,
+				 range->name);
+	pthread_mutex_lock(&bus->lock);
+	err = add_locked(bus, range, e);
+	pthread_mutex_unlock(&bus->lock);
+	return err;
+}
+
+int bus_remove(struct bus *bus, uint64_t base, const void *opaque)
+{
+	struct bus_table *t = NULL;
+	const struct bus_table *old;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&bus->lock);
+	old = bus->current;
+	for (unsigned i = 0; i < old->nranges; i++) {
+		if (old->range[i].base != base || old->range[i].opaque != opaque)
+			continue;
+		t = copy(old, -1, 0);
+		err = t ? 0 : -ENOMEM;
+		if (t) {
+			memcpy(&t->range[i], &old->range[i + 1],
+			       sizeof(t->range[0]) * (old->nranges - i - 1));
+			publish(bus, t);
+		}
+		break;
+	}
+	pthread_mutex_unlock(&bus->lock);
+	return err;
+}
+
+int bus_kick_add(struct bus *bus, const struct bus_kick *kick)
+{
+	struct bus_table *t;
+	int err = 0;
+
+	if (bus->kick_ops && bus->kick_ops->assign(bus->kick_opaque, bus, kick) == 0)
+		return 0;
+	pthread_mutex_lock(&bus->lock);
+	t = copy(bus->current, 0, 1);
+	if (t) {
+		t->kick[t->nkicks - 1] = *kick;
+		publish(bus, t);
+	} else {
+		err = -ENOMEM;
+	}
+	pthread_mutex_unlock(&bus->lock);
+	return err;
+}
+
+static bool same_kick(const struct bus_kick *a, const struct bus_kick *b)
+{
+	return a->addr == b->addr && a->size == b->size && a->match == b->match &&
+	       (!a->match || a->value == b->value) && a->fd == b->fd;
+}
+
+int bus_kick_remove(struct bus *bus, const struct bus_kick *kick)
+{
+	const struct bus_table *old;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&bus->lock);
+	old = bus->current;
+	for (unsigned i = 0; i < old->nkicks; i++) {
+		struct bus_table *t;
+
+		if (!same_kick(&old->kick[i], kick))
+			continue;
+		t = copy(old, 0, -1);
+		err = t ? 0 : -ENOMEM;
+		if (t) {
+			memcpy(&t->kick[i], &old->kick[i + 1],
+			       sizeof(t->kick[0]) * (old->nkicks - i - 1));
+			publish(bus, t);
+		}
+		break;
+	}
+	pthread_mutex_unlock(&bus->lock);
+	if (err == -ENOENT && bus->kick_ops)
+		err = bus->kick_ops->deassign(bus->kick_opaque, bus, kick);
+	return err;
+}
+
+void bus_for_each(struct bus *bus, void (*fn)(const struct bus_range *range, void *arg), void *arg)
+{
+	struct bus_slot *slot = table_enter(bus);
+
+	if (!slot)
+		return;
+	for (unsigned i = 0; i < slot->table->nranges; i++)
+		fn(&slot->table->range[i], arg);
+	table_leave(slot);
+}
