@@ -1,0 +1,161 @@
+/*
+ * /dev/kvm and the VM: see kvm.h. Documentation/virt/kvm/api.rst.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <linux/kvm.h>
+
+#include "vmm/kvm.h"
+
+static int open_error(int err, struct error *e)
+{
+	switch (err) {
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return error_set(
+			e, err,
+			"/dev/kvm is not there: this CPU or kernel offers no KVM here "
+			"(try: modprobe kvm_intel or kvm_amd; inside a VM, enable nesting)");
+	case -EACCES:
+	case -EPERM:
+		return error_set(e, err,
+				 "/dev/kvm: permission denied; run as root or join its group: "
+				 "usermod -aG kvm $USER, then log in again");
+	default:
+		return error_set_errno(e, err, "cannot open /dev/kvm");
+	}
+}
+
+static int retry_ioctl(int fd, unsigned long request, void *arg)
+{
+	int ret;
+
+	do
+		ret = ioctl(fd, request, arg);
+	while (ret < 0 && errno == EINTR);
+	return ret < 0 ? -errno : ret;
+}
+
+int kvm_vm_ioctl(const struct kvm *kvm, unsigned long request, void *arg)
+{
+	return retry_ioctl(kvm->vm, request, arg);
+}
+
+int kvm_system_ioctl(const struct kvm *kvm, unsigned long request, void *arg)
+{
+	return retry_ioctl(kvm->system, request, arg);
+}
+
+int kvm_capability(const struct kvm *kvm, long capability)
+{
+	int ret = retry_ioctl(kvm->vm >= 0 ? kvm->vm : kvm->system, KVM_CHECK_EXTENSION,
+			      (void *)capability);
+
+	return ret < 0 ? 0 : ret;
+}
+
+int kvm_open(struct kvm *kvm, struct error *e)
+{
+	int ret;
+
+	*kvm = (struct kvm){ .system = -1, .vm = -1 };
+	kvm->system = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm->system < 0)
+		return open_error(-errno, e);
+	ret = kvm_system_ioctl(kvm, KVM_GET_API_VERSION, NULL);
+	if (ret != KVM_API_VERSION) {
+		kvm_close(kvm);
+		return error_set(e, -ENODEV, "/dev/kvm speaks API version %d; mvm needs %d", ret,
+				 KVM_API_VERSION);
+	}
+	kvm->vm = kvm_system_ioctl(kvm, KVM_CREATE_VM, NULL);
+	if (kvm->vm < 0) {
+		ret = kvm->vm;
+		kvm_close(kvm);
+		return error_set_errno(e, ret, "/dev/kvm: cannot create a VM");
+	}
+	ret = kvm_system_ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	if (ret < (int)sizeof(struct kvm_run)) {
+		kvm_close(kvm);
+		return error_set(e, -ENODEV, "/dev/kvm: vCPU area of %d bytes is too small", ret);
+	}
+	kvm->run_size = (size_t)ret;
+	return 0;
+}
+
+void kvm_close(struct kvm *kvm)
+{
+	if (kvm->vm >= 0)
+		close(kvm->vm);
+	if (kvm->system >= 0)
+		close(kvm->system);
+	kvm->vm = -1;
+	kvm->system = -1;
+}
+
+int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, struct error *e)
+{
+	for (unsigned i = 0; i < memory->nregions; i++) {
+		const struct memory_region *r = &memory->region[i];
+		struct kvm_userspace_memory_region slot = {
+			.slot = i,
+			.guest_phys_addr = r->gpa,
+			.memory_size = r->size,
+			.userspace_addr = (uintptr_t)r->host,
+		};
+		int err = kvm_vm_ioctl(kvm, KVM_SET_USER_MEMORY_REGION, &slot);
+
+		if (err)
+			return error_set_errno(
+				e, err, "--memory: KVM refuses %llu MiB of RAM at 0x%llx",
+				(unsigned long long)r->size >> 20, (unsigned long long)r->gpa);
+	}
+	return 0;
+}
+
+static int ioeventfd(const struct kvm *kvm, const struct bus *bus, const struct bus_kick *kick,
+		     uint32_t flags)
+{
+	struct kvm_ioeventfd arg = {
+		.addr = kick->addr,
+		.len = kick->size,
+		.fd = kick->fd,
+		.datamatch = kick->value,
+		.flags = flags,
+	};
+
+	if (kick->match)
+		arg.flags |= KVM_IOEVENTFD_FLAG_DATAMATCH;
+	if (bus == kvm->pio)
+		arg.flags |= KVM_IOEVENTFD_FLAG_PIO;
+	else if (bus != kvm->mmio)
+		return -ENOSYS;
+	return kvm_vm_ioctl(kvm, KVM_IOEVENTFD, &arg);
+}
+
+static int kick_assign(void *opaque, struct bus *bus, const struct bus_kick *kick)
+{
+	return ioeventfd(opaque, bus, kick, 0);
+}
+
+static int kick_deassign(void *opaque, struct bus *bus, const struct bus_kick *kick)
+{
+	return ioeventfd(opaque, bus, kick, KVM_IOEVENTFD_FLAG_DEASSIGN);
+}
+
+static const struct bus_kick_ops kvm_kick_ops = {
+	.assign = kick_assign,
+	.deassign = kick_deassign,
+};
+
+void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio)
+{
+	kvm->pio = pio;
+	kvm->mmio = mmio;
+	bus_set_kick_ops(pio, &kvm_kick_ops, kvm);
+	bus_set_kick_ops(mmio, &kvm_kick_ops, kvm);
+}

@@ -1,0 +1,37 @@
+/*
+ * /dev/kvm: opening it, one VM, and the ioctls that are about the VM as a whole. With vcpu.* and
+ * x86_64/ the only code that includes <linux/kvm.h>.
+ */
+#ifndef VMM_KVM_H
+#define VMM_KVM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/bus.h"
+#include "vmm/error.h"
+#include "vmm/memory.h"
+
+struct kvm {
+	int system;		/* /dev/kvm */
+	int vm;			/* the VM */
+	size_t run_size;	/* bytes to map of each vCPU's fd */
+	struct bus *pio, *mmio; /* whose kicks become ioeventfds */
+};
+
+/* -ENOENT, -EACCES, -ENODEV …: e says what to do about it. */
+int kvm_open(struct kvm *kvm, struct error *e);
+void kvm_close(struct kvm *kvm);
+/* ioctl(2) on the VM or on /dev/kvm, restarted on EINTR; a result ≥ 0 or -errno. */
+int kvm_vm_ioctl(const struct kvm *kvm, unsigned long request, void *arg);
+int kvm_system_ioctl(const struct kvm *kvm, unsigned long request, void *arg);
+/* What KVM_CHECK_EXTENSION says of a capability, 0 if unknown. */
+int kvm_capability(const struct kvm *kvm, long capability);
+
+/* Every region becomes a memory slot. */
+int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, struct error *e);
+
+/* Kicks of these two buses are served by ioeventfds from now on. */
+void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio);
+
+#endif
