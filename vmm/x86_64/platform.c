@@ -1,0 +1,86 @@
+/*
+ * Addresses out of layout.h put together for one machine: see platform.h.
+ */
+#include "vmm/x86_64/platform.h"
+#include "vmm/x86_64/layout.h"
+
+/* Beyond this nobody needs it, and below 1 TiB − 12 GiB lies AMD's HyperTransport range untouched.
+ */
+#define MEM64_MAX (256 * LAYOUT_GIB)
+
+struct pci_windows platform_windows(const struct guest_memory *memory, unsigned physical_bits)
+{
+	uint64_t limit = 1ull << physical_bits;
+	uint64_t size = limit / 2 < MEM64_MAX ? limit / 2 : MEM64_MAX;
+	const struct memory_region *last = &memory->region[memory->nregions - 1];
+	uint64_t ram_end = last->gpa + last->size;
+	uint64_t base;
+
+	if (ram_end < LAYOUT_HIGH_RAM)
+		ram_end = LAYOUT_HIGH_RAM;
+	/* Naturally aligned, so that one BAR as large as the window fits; smaller if RAM is large.
+	 */
+	for (;; size /= 2) {
+		base = (ram_end + size - 1) & ~(size - 1);
+		if (base < limit && size <= limit - base)
+			break;
+		if (size <= LAYOUT_GIB) {
+			base = 0;
+			size = 0;
+			break;
+		}
+	}
+	return (struct pci_windows){
+		.ecam_base = LAYOUT_ECAM_BASE,
+		.buses = LAYOUT_ECAM_BUSES,
+		.mem32_base = LAYOUT_MEM32_BASE,
+		.mem32_size = LAYOUT_MEM32_SIZE,
+		.mem64_base = base,
+		.mem64_size = size,
+		.io_base = LAYOUT_PCI_IO_BASE,
+		.io_size = LAYOUT_PCI_IO_SIZE,
+	};
+}
+
+struct lookup {
+	uint64_t base;
+	bool found;
+};
+
+static void match(const struct bus_range *range, void *arg)
+{
+	struct lookup *l = arg;
+
+	if (range->base == l->base)
+		l->found = true;
+}
+
+static bool answers(struct bus *bus, uint64_t base)
+{
+	struct lookup l = { .base = base };
+
+	bus_for_each(bus, match, &l);
+	return l.found;
+}
+
+struct boot_platform platform_describe(const struct pci_windows *windows, unsigned cpus,
+				       struct bus *pio)
+{
+	return (struct boot_platform){
+		.cpus = cpus,
+		.ecam_base = windows->ecam_base,
+		.ecam_buses = windows->buses,
+		.mem32_base = windows->mem32_base,
+		.mem32_size = windows->mem32_size,
+		.mem64_base = windows->mem64_base,
+		.mem64_size = windows->mem64_size,
+		.io_base = windows->io_base,
+		.io_size = windows->io_size,
+		.ioapic_base = LAYOUT_IOAPIC,
+		.lapic_base = LAYOUT_LAPIC,
+		.acpi_pio = LAYOUT_ACPI_PIO,
+		.panic_pio = LAYOUT_PANIC_PIO,
+		.uart_pio = answers(pio, LAYOUT_UART_PIO) ? LAYOUT_UART_PIO : 0,
+		.uart_irq = LAYOUT_UART_IRQ,
+	};
+}

@@ -1,0 +1,18 @@
+/*
+ * The x86-64 machine's shape for this much RAM and these vCPUs: where the PCI windows are, what the
+ * firmware tables say.
+ */
+#ifndef VMM_X86_64_PLATFORM_H
+#define VMM_X86_64_PLATFORM_H
+
+#include "boot/boot.h"
+#include "devices/pci/pci.h"
+#include "vmm/memory.h"
+
+struct pci_windows platform_windows(const struct guest_memory *memory, unsigned physical_bits);
+
+/* pio tells which of the fixed devices are there. */
+struct boot_platform platform_describe(const struct pci_windows *windows, unsigned cpus,
+				       struct bus *pio);
+
+#endif
