@@ -1,0 +1,57 @@
+/*
+ * See fake_chip.h.
+ */
+#include "tests/unit/fake_chip.h"
+
+static void set_line(void *opaque, unsigned gsi, bool level)
+{
+	struct fake_chip *chip = opaque;
+
+	chip->level[gsi] = level;
+	chip->line_changes++;
+}
+
+static int msi(void *opaque, uint64_t address, uint32_t data)
+{
+	struct fake_chip *chip = opaque;
+
+	chip->address = address;
+	chip->data = data;
+	__atomic_fetch_add(&chip->messages, 1, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static int route_set(void *opaque, unsigned route, int eventfd, uint64_t address, uint32_t data)
+{
+	struct fake_chip *chip = opaque;
+
+	chip->route[route].fd = eventfd;
+	chip->route[route].address = address;
+	chip->route[route].data = data;
+	chip->route_sets++;
+	return 0;
+}
+
+static int route_clear(void *opaque, unsigned route, int eventfd)
+{
+	struct fake_chip *chip = opaque;
+
+	chip->route_clears++;
+	if (chip->route[route].fd != eventfd)
+		return -1;
+	chip->route[route].fd = 0;
+	return 0;
+}
+
+const struct irq_chip_ops fake_chip_ops = {
+	.set_line = set_line,
+	.msi = msi,
+	.route_set = route_set,
+	.route_clear = route_clear,
+	.max_routes = FAKE_ROUTES,
+};
+
+const struct irq_chip_ops fake_chip_ops_no_fd = {
+	.set_line = set_line,
+	.msi = msi,
+};
