@@ -1,0 +1,153 @@
+#!/bin/sh
+# Runs inside the lab as its first process, on the shared root: finishes the set-up and then does
+# what the runner (tests/lab/run) asks for over a virtio port, one line each:
+#
+#     set NAME VALUE          an environment variable for all that follows
+#     share TAG DIR           mount the writable share TAG on DIR
+#     run SECONDS SCRIPT      run the script with its output on the port; answers "end STATUS"
+#     tty ROWS COLS COMMAND   run a command on the terminal (hvc0); answers "end STATUS"
+#     pipe COMMAND            run a command with its input from the port "stdin"; answers "end STATUS"
+#     off                     power off
+#
+# Its own words to the runner start with a byte 1, so that no output of a script is taken for one.
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 LAB=1
+cd / || exit 1
+
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /dev/pts /dev/shm /run/lab /run/lock
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t cgroup2 cgroup /sys/fs/cgroup
+ln -sf /proc/self/fd /dev/fd
+ln -sf fd/0 /dev/stdin
+ln -sf fd/1 /dev/stdout
+ln -sf fd/2 /dev/stderr
+[ ! -d /sys/kernel/debug ] || mount -t debugfs debug /sys/kernel/debug
+
+read -r cmdline </proc/cmdline
+for word in $cmdline; do
+    case $word in lab.modules=*) modules=${word#*=} ;; esac
+done
+read -r kver </proc/sys/kernel/osrelease
+mkdir -p "/lib/modules/$kver"
+mount --bind "$modules/$kver" "/lib/modules/$kver"
+
+# Devices whose modules load when they are opened (what a real host's udev does)
+node() {
+    [ -e "$1" ] || mknod -m "$4" "$1" c "$2" "$3"
+}
+mkdir -p /dev/net /dev/vfio
+node /dev/net/tun 10 200 666
+node /dev/vfio/vfio 10 196 666
+node /dev/vhost-net 10 238 660
+node /dev/vhost-vsock 10 241 660
+node /dev/fuse 10 229 666
+node /dev/loop-control 10 237 660
+modprobe kvm_amd
+# Drivers for the devices that the scripts asked for: disks and NICs, but not the board's own AHCI
+aliases=
+for f in /sys/bus/pci/devices/*/modalias /sys/bus/virtio/devices/*/modalias; do
+    read -r alias <"$f"
+    case $alias in *bc0106* | *bc01sc06*) ;; *bc01sc* | *bc02sc* | virtio:d0000000[12]*) aliases="$aliases $alias" ;; esac
+done
+# shellcheck disable=SC2086 # a list of names
+[ -z "$aliases" ] || modprobe -aq $aliases
+ip link set lo up
+echo lab >/proc/sys/kernel/hostname
+echo 1 >/proc/sys/kernel/sysrq
+
+for port in /sys/class/virtio-ports/*; do
+    read -r name <"$port/name"
+    case $name in
+    lab) lab=/dev/${port##*/} ;;
+    stdin) stdin=/dev/${port##*/} ;;
+    esac
+done
+exec 3<>"$lab"
+
+say() {
+    printf '\n\001%s\n' "$*" >&3
+}
+
+# boxed SETSID-OPTIONS COMMAND...: runs it in a cgroup of its own, in a session of its own; whatever it leaves
+# running is killed with the cgroup.
+jobs_done=0
+boxed() {
+    jobs_done=$((jobs_done + 1))
+    box=/sys/fs/cgroup/job$jobs_done
+    mkdir "$box"
+    # shellcheck disable=SC2016 # expands in the inner shell
+    sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec setsid "$@"' sh "$box" "$@"
+    result=$?
+    echo 1 >"$box/cgroup.kill"
+    tries=0
+    while ! rmdir "$box" 2>/dev/null && [ $tries -lt 50 ]; do
+        tries=$((tries + 1))
+        sleep 0.1
+    done
+    return $result
+}
+
+# script SECONDS PATH
+script() {
+    LAB_TMP=$(mktemp -d /run/lab/tmp.XXXXXX)
+    export LAB_TMP
+    cd "$TOP" || cd /
+    boxed -w timeout -k 5 "$1" "$2" </dev/null >&3 2>&1
+    status=$?
+    if [ $status -ne 0 ]; then
+        # The guests' consoles say most about what went wrong.
+        for log in "$LAB_TMP"/*.log; do
+            [ -s "$log" ] || continue
+            printf '\n# last lines of %s:\n' "${log##*/}"
+            tail -c 8192 "$log" | tail -n 40 | tr -d '\r' | tr -c '\n\t -~' '?' | sed 's/^/#   /'
+        done >&3
+    fi
+    cd /
+    rm -rf "$LAB_TMP"
+    unset LAB_TMP
+    say "end $status"
+}
+
+say "up"
+while read -r word rest <&3; do
+    case $word in
+    set)
+        export "${rest%% *}=${rest#* }"
+        ;;
+    share)
+        mkdir -p "${rest#* }"
+        mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,access=any "${rest%% *}" "${rest#* }"
+        ;;
+    run)
+        script "${rest%% *}" "${rest#* }"
+        ;;
+    tty)
+        rows=${rest%% *} rest=${rest#* }
+        cols=${rest%% *} rest=${rest#* }
+        stty rows "$rows" cols "$cols" sane </dev/hvc0
+        cd "$TOP" || cd /
+        say "begin"
+        boxed -cw sh -c "$rest" </dev/hvc0 >/dev/hvc0 2>&1
+        status=$?
+        stty -ixon </dev/hvc0 # waits until all of it is sent
+        cd /
+        say "end $status"
+        ;;
+    pipe)
+        cd "$TOP" || cd /
+        exec 4<"$stdin"
+        say "begin"
+        boxed -w sh -c "$rest" <&4 >&3 2>&3
+        status=$?
+        exec 4<&-
+        cd /
+        say "end $status"
+        ;;
+    off)
+        break
+        ;;
+    esac
+done
+busybox poweroff -f

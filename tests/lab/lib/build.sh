@@ -1,0 +1,97 @@
+#!/bin/sh
+# Makes what the lab boots beside the guest's kernel, in build/lab (or OUTDIR):
+#
+#     tests/lab/lib/build.sh IMAGES OUTDIR
+#
+#   initramfs.cpio      busybox, the modules that reach the root file system, and tests/lab/init
+#   modules/VERSION     every module of the kernel, the often used ones uncompressed
+#
+# Nothing is done when nothing has changed.
+set -eu
+export LC_ALL=C
+
+lab=$(cd "$(dirname "$0")/.." && pwd)
+images=$1
+mkdir -p "$2"
+out=$(cd "$2" && pwd)
+
+die() {
+    echo "lab: $*" >&2
+    exit 1
+}
+
+PATH=$PATH:/usr/sbin:/sbin
+for tool in cpio xz zstd depmod flock busybox; do
+    command -v $tool >/dev/null || die "$tool is missing; images/host-setup.sh lab installs it"
+done
+[ -s "$images/kernel/version" ] || die "$images has no kernel; images/build.sh makes it"
+
+exec 9>"$out/.lock"
+flock 9
+inputs=$(cat "$images/kernel/version" "$lab/lib/build.sh" "$lab/modules" "$lab/init" "$(command -v busybox)" | sha256sum)
+[ "$(cat "$out/stamp" 2>/dev/null)" != "$inputs" ] || exit 0
+
+echo "lab: making its initramfs and module tree" >&2
+rm -rf "$out"/.tmp.*
+tmp=$out/.tmp.$$
+mkdir "$tmp"
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM HUP
+
+read -r kver _ <"$images/kernel/version"
+tree=$images/kernel/lib/modules/$kver
+
+# files GROUP: the files of a group's modules and of those they depend on, the needed ones first
+files() {
+    awk -v want="$(sed -n "s/^$1://p" "$lab/modules" | tr '\n' ' ')" '
+        function base(p) { sub(/.*\//, "", p); sub(/\.ko.*/, "", p); gsub(/-/, "_", p); return p }
+        { path = $1; sub(/:$/, "", path); line = ""; for (i = NF; i > 1; i--) line = line $i "\n"; deps[base(path)] = line path }
+        END { n = split(want, w, " "); for (i = 1; i <= n; i++) if (base(w[i]) in deps) print deps[base(w[i])] }
+    ' "$tree/modules.dep" | awk '!seen[$0]++'
+}
+
+# unpack FROM TO
+unpack() {
+    case $1 in
+    *.xz) xz -dc "$1" >"$2" ;;
+    *.zst) zstd -qdc "$1" >"$2" ;;
+    *) cp "$1" "$2" ;;
+    esac
+}
+
+# The tree is hard links, so it costs next to nothing; its depmod files are its own.
+mkdir -p "$tmp/m/lib/modules"
+cp -al "$tree" "$tmp/m/lib/modules/" 2>/dev/null || cp -a "$tree" "$tmp/m/lib/modules/"
+rm -f "$tmp/m/lib/modules/$kver"/modules.[!bo]*
+files host >"$tmp/host"
+while read -r f; do
+    case $f in
+    *.ko) ;;
+    *)
+        unpack "$tree/$f" "$tmp/m/lib/modules/$kver/${f%.*}"
+        rm "$tmp/m/lib/modules/$kver/$f"
+        ;;
+    esac
+done <"$tmp/host"
+depmod -b "$tmp/m" "$kver"
+
+root=$tmp/root
+mkdir -p "$root/bin" "$root/mod" "$root/proc" "$root/sys" "$root/dev" "$root/lower" "$root/rw" "$root/root"
+cp "$(command -v busybox)" "$root/bin/busybox"
+for applet in sh mount mkdir insmod mknod ls cat switch_root echo sleep umount poweroff; do
+    ln -s busybox "$root/bin/$applet"
+done
+n=100
+files boot >"$tmp/boot"
+while read -r f; do
+    name=${f##*/}
+    unpack "$tree/$f" "$root/mod/$n-${name%%.*}.ko"
+    n=$((n + 1))
+done <"$tmp/boot"
+install -m 755 "$lab/init" "$root/init"
+(cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0) >"$tmp/initramfs.cpio"
+
+rm -rf "$out/modules" "$out/stamp"
+mv "$tmp/m/lib/modules" "$out/modules"
+mv "$tmp/initramfs.cpio" "$out/initramfs.cpio"
+echo "$inputs" >"$out/stamp"

@@ -1,0 +1,177 @@
+# What a lab script sources first:
+#
+#     . "$LAB_DIR/lib/lab.sh"
+#
+# TAP helpers, and helpers to run guests with a time limit and a console log. Of the environment a
+# script may use: TOP (the source tree), MVM_BUILD (the build tree), MVM_IMAGES (the default guest),
+# LAB_TMP (a scratch directory on tmpfs; the tail of every *.log in it is shown when the script
+# fails), LAB_OUT (a directory that outlives the lab), LAB_DEVICES (what the lab was started with).
+# shellcheck shell=sh
+
+tap_count=0
+tap_failed=0
+tap_planned=
+
+# plan N: say how many tests will follow. Without it, the number is told at the end.
+plan() {
+    tap_planned=$1
+    echo "1..$1"
+}
+
+# skip_all REASON: nothing of this script can run here; ends it
+skip_all() {
+    tap_planned=0
+    echo "1..0 # SKIP $*"
+    exit 0
+}
+
+# diag TEXT...: a remark, one line for each line of the text
+diag() {
+    printf '%s\n' "$*" | sed 's/^/# /'
+}
+
+# ok TEXT / not_ok TEXT: one result
+ok() {
+    tap_count=$((tap_count + 1))
+    echo "ok $tap_count - $*"
+}
+not_ok() {
+    tap_count=$((tap_count + 1))
+    tap_failed=$((tap_failed + 1))
+    echo "not ok $tap_count - $*"
+}
+
+# skip TEXT REASON: one test that cannot run here
+skip() {
+    tap_count=$((tap_count + 1))
+    echo "ok $tap_count - $1 # SKIP $2"
+}
+
+# is GOT WANTED TEXT: the two are equal
+is() {
+    if [ "$1" = "$2" ]; then
+        ok "$3"
+    else
+        not_ok "$3"
+        diag "got:    $1"
+        diag "wanted: $2"
+        return 1
+    fi
+}
+
+# like GOT REGEX TEXT: the text matches (grep -E)
+like() {
+    if printf '%s\n' "$1" | grep -Eq -e "$2"; then
+        ok "$3"
+    else
+        not_ok "$3"
+        diag "got:            $1"
+        diag "should match:   $2"
+        return 1
+    fi
+}
+
+# check TEXT COMMAND...: the command succeeds; its output is shown when not
+check() {
+    tap_text=$1
+    shift
+    if tap_out=$("$@" 2>&1); then
+        ok "$tap_text"
+    else
+        tap_status=$?
+        not_ok "$tap_text"
+        diag "exit status $tap_status of: $*"
+        diag "$tap_out"
+        return 1
+    fi
+}
+
+# The plan comes at the end when none was given; a failed test makes the exit status 1.
+tap_end() {
+    tap_status=$?
+    trap - EXIT
+    if [ "$tap_status" -eq 0 ]; then
+        [ -n "$tap_planned" ] || echo "1..$tap_count"
+        [ "$tap_failed" -eq 0 ] || tap_status=1
+    fi
+    exit "$tap_status"
+}
+trap tap_end EXIT
+
+# --- guests: VMM commands in the background, known by a name -----------------------------------
+# Standard output and error go to $LAB_TMP/NAME.log; standard input is a FIFO that guest_send fills
+# and that never ends by itself. Whatever is left at the end of the script, the lab kills.
+
+# guest_log NAME: the path of its console log
+guest_log() {
+    echo "$LAB_TMP/$1.log"
+}
+
+# guest_text NAME: the log as plain lines, without carriage returns
+guest_text() {
+    tr -d '\r' <"$LAB_TMP/$1.log"
+}
+
+# guest_start NAME SECONDS COMMAND...: start it, to be killed after the time
+guest_start() {
+    guest_name=$1
+    guest_limit=$2
+    shift 2
+    rm -f "$LAB_TMP/$guest_name.in" "$LAB_TMP/$guest_name.status"
+    mkfifo "$LAB_TMP/$guest_name.in"
+    (
+        timeout -k 2 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
+        echo $! >"$LAB_TMP/$guest_name.pid"
+        wait $!
+        echo $? >"$LAB_TMP/$guest_name.status.new"
+        mv "$LAB_TMP/$guest_name.status.new" "$LAB_TMP/$guest_name.status"
+    ) &
+    while [ ! -s "$LAB_TMP/$guest_name.pid" ]; do sleep 0.01; done
+}
+
+# guest_wait NAME: wait for its end; returns its exit status (124 or 137: the time limit)
+guest_wait() {
+    while [ ! -e "$LAB_TMP/$1.status" ]; do sleep 0.05; done
+    return "$(cat "$LAB_TMP/$1.status")"
+}
+
+# guest_run NAME SECONDS COMMAND...: both; the status is the command's
+guest_run() {
+    guest_start "$@"
+    guest_wait "$1"
+}
+
+# guest_alive NAME: is it still running?
+guest_alive() {
+    [ ! -e "$LAB_TMP/$1.status" ]
+}
+
+# guest_expect NAME REGEX SECONDS: wait until its log has a line that matches; fails when the guest
+# ends without it or the time is over
+guest_expect() {
+    guest_left=$(($3 * 10))
+    while :; do
+        guest_gone=
+        guest_alive "$1" || guest_gone=1
+        grep -Eqa -e "$2" "$LAB_TMP/$1.log" && return 0
+        [ -z "$guest_gone" ] && [ "$guest_left" -gt 0 ] || return 1
+        guest_left=$((guest_left - 1))
+        sleep 0.1
+    done
+}
+
+# guest_send NAME TEXT: type it, as printf %b understands it ("poweroff\n")
+guest_send() {
+    printf '%b' "$2" >"$LAB_TMP/$1.in"
+}
+
+# guest_kill NAME [SIGNAL]: end it (TERM) and wait
+guest_kill() {
+    kill -"${2:-TERM}" "$(cat "$LAB_TMP/$1.pid")" 2>/dev/null
+    guest_wait "$1"
+}
+
+# guest_status NAME: what the guest's mvm.run printed as its exit status; empty when it printed none
+guest_status() {
+    tr -d '\r' <"$LAB_TMP/$1.log" | sed -n 's/^mvm\.run: exit status \([0-9]*\).*/\1/p' | tail -n 1
+}
