@@ -37,7 +37,7 @@ LIB := $(filter-out $(B)/obj/vmm/main.o,$(OBJ))
 .DELETE_ON_ERROR:
 .SUFFIXES:
 
-all: $(B)/mvm ## build build/mvm (and its man page and completion)
+all: $(B)/mvm $(B)/mvm.1 $(B)/mvm.bash ## build build/mvm (and its man page and completion)
 
 $(B)/mvm: $(OBJ)
 	@echo "  LD      $@"
@@ -61,6 +61,11 @@ $(B)/gen/%.hex: %.asl
 
 $(B)/obj/boot/$(ARCH)/acpi.o: $(B)/gen/boot/$(ARCH)/dsdt.hex
 
+# Help texts are generated from the option table and the registry by the binary itself.
+$(B)/mvm.1 $(B)/mvm.bash: $(B)/mvm.%: $(B)/mvm
+	@echo "  GEN     $@"
+	$(Q)$(B)/mvm --help=$(if $(filter 1,$*),man,bash) > $@
+
 # ---- tests ------------------------------------------------------------------------------------
 
 UNIT_SRC := $(wildcard tests/unit/*.c)
@@ -71,17 +76,97 @@ $(B)/tests/unit: $(UNIT_OBJ) $(LIB)
 	@echo "  LD      $@"
 	$(Q)$(CC) $(LDALL) -o $@ $^ $(LIBS) -lcriterion
 
-unit: $(B)/tests/unit ## unit tests only
-	$(Q)$(B)/tests/unit $(UNIT_ARGS)
+include tests/guest/guest.mk
 
--include $(OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
+tests: $(B)/mvm $(B)/tests/unit $(GUESTS) ## build the tests without running them
+
+check: setup-check ## set up this machine, build, run every test
+	$(Q)$(MAKE) all tests images
+	$(Q)tests/check --build $(B)
+
+check-native: ## unit and tiny-guest tests only, no lab (works with SAN=1)
+	$(Q)$(MAKE) tests
+	$(Q)tests/check --build $(B) unit guest
+
+unit: $(B)/tests/unit ## unit tests only
+	$(Q)LSAN_OPTIONS=suppressions=tests/unit/lsan.supp $(B)/tests/unit $(UNIT_ARGS)
+
+bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not a test
+	$(Q)$(MAKE) all tests images
+	$(Q)tests/compare/bench
+
+# ---- lint -------------------------------------------------------------------------------------
+
+C_FILES  := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
+SH_FILES := $(shell git ls-files '*.sh' .ci/run images/init 2>/dev/null)
+TIDY     := $(patsubst %.c,$(B)/tidy/%.ok,$(SRC))
+
+lint: setup-lint ## clang-format, clang-tidy, cppcheck, shellcheck
+	$(Q)$(MAKE) -j$(shell nproc) lint-all
+
+lint-all: lint-format lint-tidy lint-cppcheck lint-shell
+
+lint-format:
+	@echo "  FORMAT"
+	$(Q)clang-format --dry-run --Werror $(C_FILES)
+
+lint-tidy: $(TIDY)
+
+$(B)/tidy/%.ok: %.c .clang-tidy $(B)/flags | $(B)/gen/boot/$(ARCH)/dsdt.hex
+	@mkdir -p $(@D)
+	@echo "  TIDY    $<"
+	$(Q)clang-tidy --quiet $< -- -std=gnu17 $(CPPFLAGS) > $@.log 2>/dev/null || { cat $@.log; exit 1; }
+	$(Q)touch $@
+
+lint-cppcheck: | $(B)/gen/boot/$(ARCH)/dsdt.hex
+	@echo "  CPPCHECK"
+	$(Q)cppcheck --quiet --error-exitcode=1 --std=c11 --inline-suppr --enable=warning,portability \
+		--suppress=missingIncludeSystem --suppress=unusedStructMember -j $(shell nproc) \
+		$(CPPFLAGS) $(SRC)
+
+lint-shell:
+	@echo "  SHELL"
+	$(Q)shellcheck -x $(SH_FILES)
+
+# ---- running ----------------------------------------------------------------------------------
+
+images: ## make the default guest: kernel, initramfs, disk
+	$(Q)images/host-setup.sh images
+	$(Q)images/build.sh
+
+run: setup-run ## set up this machine, build, boot the default guest to a shell
+	$(Q)$(MAKE) all images
+	$(Q)images/run-guest $(B)/mvm $(RUN_ARGS)
+
+lab: setup-lab ## a root shell in the emulated host that the lab tests use
+	$(Q)$(MAKE) all images
+	$(Q)tests/lab/run --shell
+
+setup-%:
+	$(Q)images/host-setup.sh build $*
+
+# ---- installing -------------------------------------------------------------------------------
+
+install: all ## into DESTDIR, under PREFIX (/usr/local)
+	install -D -m 755 $(B)/mvm $(DESTDIR)$(PREFIX)/bin/mvm
+	install -D -m 644 $(B)/mvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm.1
+	install -D -m 644 $(B)/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	@if [ -f build/images/vmlinux ]; then \
+		for f in vmlinux initramfs.cpio.gz disk.img; do \
+			install -D -m 644 build/images/$$f $(DESTDIR)$(DATADIR)/images/$$f || exit 1; \
+		done; \
+	else echo "no default guest installed (make images makes one)"; fi
 
 clean: ## remove what was built (images and downloads stay)
-	rm -rf build/obj build/gen build/tests build/san build/clang build/mvm build/flags
+	rm -rf build/obj build/gen build/tests build/tidy build/san build/clang build/mvm* build/flags
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | \
-		awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+		awk -F'\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+	@echo "  variables: SAN=1 (ASan+UBSan, in build/san), CC=clang (in build/clang), V=1, PREFIX, DESTDIR"
+
+-include $(OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
 
 FORCE:
-.PHONY: all unit clean help FORCE
+.PHONY: all tests check check-native unit bench lint lint-all lint-format lint-tidy lint-cppcheck \
+	lint-shell images run lab install clean help FORCE
