@@ -21,8 +21,8 @@ WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
             -Wpointer-arith -Wvla -Wformat=2 -Wundef
 HARDEN   := -fstack-protector-strong -fPIE -fno-strict-aliasing \
             $(if $(SAN),,-D_FORTIFY_SOURCE=2 -fstack-clash-protection -fcf-protection)
-SANFLAGS := $(if $(SAN),-fsanitize=address,undefined -fno-sanitize-recover=undefined \
-            -fno-omit-frame-pointer)
+SAN_ON   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SANFLAGS := $(if $(SAN),$(SAN_ON))
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DMVM_VERSION='"$(VERSION)"' -DMVM_DATADIR='"$(DATADIR)"'
 ALLFLAGS := -std=gnu17 -pthread $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS)
 LDALL    := -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANFLAGS) $(LDFLAGS)
