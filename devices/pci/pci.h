@@ -1,8 +1,13 @@
 /*
  * PCI Express functions and the root complex they sit in. A function is a 4 KiB configuration space
  * with a write mask per bit, up to six BARs that appear on the buses while decoding is enabled, one
- * INTx pin and an optional MSI-X table. Specification: PCI Express Base 5.0 chapter 7, PCI Firmware
- * 3.2 (ECAM).
+ * INTx pin and optional MSI and MSI-X. Specification: PCI Express Base 5.0 chapter 7, PCI Local Bus
+ * 3.0 chapter 6, PCI Firmware 3.2 (ECAM).
+ *
+ * Locks, in the order they are taken: a device's own, the root's (where BARs and doorbells are on
+ * the buses), a function's (config space, MSI-X table, INTx level), then the leaf locks of irq and
+ * bus. A device is never called with a lock of this room held, so it may take its own and call
+ * anything here from any callback and any BAR access.
  */
 #ifndef DEVICES_PCI_PCI_H
 #define DEVICES_PCI_PCI_H
@@ -14,28 +19,35 @@
 #include "devices/device.h"
 #include "vmm/bus.h"
 #include "vmm/irq.h"
+#include "vmm/log.h"
 
 #define PCI_CONFIG_SIZE 4096
 #define PCI_BARS	6
+#define PCI_INTX_LINES	8 /* GSIs that the INTx pins are spread over */
 
 struct pci_function;
 
 enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
 
+/* Set by pci_add_bar(); placement is guarded by the root's lock. */
 struct pci_bar {
 	enum pci_bar_kind kind;
 	bool prefetch;
-	uint64_t size;	  /* power of two, ≥ 16 (memory) or ≥ 4 (I/O) */
+	uint64_t size;		   /* power of two, ≥ 16 (memory) or ≥ 4 (I/O) */
+	const struct bus_ops *ops; /* the device's; NULL: reads zero */
+	void *opaque;
 	uint64_t address; /* where the guest put it */
+	bool enabled;	  /* the guest wants it decoded */
 	bool mapped;	  /* on the bus now */
 	struct bus_range range;
+	char name[32]; /* "blk0 BAR 4" */
+	struct log_limit refused;
 };
 
-#define PCI_MAX_KICKS 64
-
-/* A doorbell inside a BAR; follows the BAR when the guest moves it. */
+/* A doorbell inside a BAR; follows the BAR when the guest moves it. Guarded by the root's lock. */
 struct pci_kick {
 	bool used;
+	bool bound; /* the bus has it */
 	unsigned bar;
 	struct bus_kick kick; /* addr is relative to the BAR here */
 };
@@ -45,33 +57,52 @@ struct pci_msix {
 	unsigned bar;
 	uint32_t table_offset, pba_offset; /* bytes inside the BAR */
 	uint8_t capability;		   /* its offset in config space */
+	bool live;			   /* enabled, function not masked, may master the bus */
 	uint32_t *table;		   /* 4 words a vector, as the guest sees it */
 	struct irq_msi *msi;
 };
 
+struct pci_msi {
+	unsigned vectors;   /* 0: no MSI */
+	uint8_t capability; /* its offset in config space */
+	struct irq_msi *msi;
+};
+
+/* Both run on the thread of the vCPU that made the access, with no lock held. */
 struct pci_function_ops {
-	/* After the generic code has stored a write to config space; may be NULL. */
+	/*
+	 * After a guest's write to config space was stored and has had its standard effects; may be
+	 * NULL. size is 1, 2 or 4 and the bytes may span registers: compare ranges. Two vCPUs may
+	 * be in here at once: look at what config space holds now.
+	 */
 	void (*config_written)(struct pci_function *f, unsigned offset, unsigned size);
-	/* Before a config read of a range registered with pci_config_hook(); may be NULL. */
+	/* Before a guest's read: bring config space up to date with pci_config_set*(). Or NULL. */
 	void (*config_reading)(struct pci_function *f, unsigned offset, unsigned size);
 };
 
 struct pci_function {
-	struct device *dev; /* owner */
+	struct device *dev; /* owner; NULL only for the host bridge */
 	const char *name;
-	struct pci_root *root;
-	uint8_t devfn; /* device << 3 | function, on bus 0 */
+	struct pci_root *root; /* NULL until plugged */
+	uint8_t devfn;	       /* device << 3 | function, on bus 0 */
 	const struct pci_function_ops *ops;
-	/* Guards config, BAR placement and kicks. Order: this, then a bus's own lock. */
+	/*
+	 * Guards changes of config, MSI and MSI-X, and intx. Config is changed a 32-bit word at a
+	 * time, so that single registers are read without it.
+	 */
 	pthread_mutex_t lock;
-	uint8_t config[PCI_CONFIG_SIZE];
-	uint8_t writable[PCI_CONFIG_SIZE]; /* 1: guest may change the bit */
-	uint8_t clears[PCI_CONFIG_SIZE];   /* 1: writing one clears the bit (RW1C) */
-	uint8_t initial[PCI_CONFIG_SIZE];  /* after reset; taken by pci_function_plug() */
-	uint16_t next_capability;	   /* where the next one goes */
+	uint8_t config[PCI_CONFIG_SIZE] __attribute__((aligned(8)));
+	uint8_t writable[PCI_CONFIG_SIZE] __attribute__((aligned(8))); /* 1: guest may change it */
+	uint8_t clears[PCI_CONFIG_SIZE] __attribute__((aligned(8)));   /* 1: RW1C */
+	uint8_t initial[PCI_CONFIG_SIZE] __attribute__((aligned(8)));  /* after reset */
+	uint16_t next_capability;				       /* where the next one goes */
 	struct pci_bar bar[PCI_BARS];
-	struct pci_kick kick[PCI_MAX_KICKS];
+	struct pci_kick *kick;
+	unsigned kicks; /* slots in it */
+	struct log_limit kick_failed;
 	struct pci_msix msix;
+	struct pci_msi msi;
+	bool has_intx;
 	struct irq_line intx;
 	bool intx_wanted; /* level the device drives, before Interrupt Disable */
 };
@@ -84,30 +115,42 @@ struct pci_identity {
 	bool intx;	     /* has a pin (INTA#) */
 };
 
-/* Where the root complex lives; addresses from the machine's memory map. */
+/*
+ * Where the root complex lives; addresses from the machine's memory map. BARs are decoded only
+ * inside the windows, as by a host bridge, so these must not cover RAM or chips.
+ */
 struct pci_windows {
 	uint64_t ecam_base; /* 1 MiB a bus */
 	unsigned buses;
 	uint64_t mem32_base, mem32_size;
-	uint64_t mem64_base, mem64_size;
+	uint64_t mem64_base, mem64_size; /* size 0: none */
 	uint16_t io_base;
 	uint32_t io_size;
+	unsigned intx_gsi; /* first of PCI_INTX_LINES */
 };
 
+/*
+ * Takes the config ports and the ECAM range and plugs the host bridge 00:00.0. The caller puts it
+ * into host->pci. -EINVAL for windows that cannot be, -EEXIST, -ENOMEM.
+ */
 struct pci_root *pci_root_create(struct device_host *host, const struct pci_windows *windows,
 				 struct error *e);
-void pci_root_destroy(struct pci_root *root);
+void pci_root_destroy(struct pci_root *root); /* after all functions */
 /*
- * Firmware's part, at every reset after the functions' own: gives every BAR an address in its
- * window (decoding stays off until the guest's driver turns it on). -ENOSPC names the BAR that does
- * not fit.
+ * Firmware's part, at every reset after the functions' own: resets the root's registers and gives
+ * every BAR an address in its window (decoding stays off until the guest's driver turns it on).
+ * -ENOSPC names the BAR that does not fit.
  */
 int pci_root_assign(struct pci_root *root, struct error *e);
+/* Configuration space of the whole machine; addresses are ECAM offsets. */
+struct bus *pci_root_config(struct pci_root *root);
+/* The GSI of a pin (0: INTA#) of a device; the _PRT must say the same. */
+unsigned pci_intx_gsi(const struct pci_windows *windows, unsigned device, unsigned pin);
 
 /* Step by step before plugging. Zero-initialised memory; all undone by pci_function_destroy(). */
 void pci_function_init(struct pci_function *f, struct device *dev, const struct pci_identity *id,
 		       const struct pci_function_ops *ops);
-/* ops/opaque serve the BAR's whole size; offset 0 is the BAR's start. */
+/* ops/opaque serve the BAR's whole size; offset 0 is the BAR's start. MEM64 takes bar + 1 too. */
 int pci_add_bar(struct pci_function *f, unsigned bar, enum pci_bar_kind kind, bool prefetch,
 		uint64_t size, const struct bus_ops *ops, void *opaque, struct error *e);
 /* Adds a capability of len bytes (header included); returns its offset or -ENOSPC. */
@@ -118,21 +161,29 @@ int pci_add_capability(struct pci_function *f, uint8_t id, unsigned len);
  */
 int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_t table_offset,
 		 uint32_t pba_offset, struct error *e);
-/* The PCI Express capability, as a root-complex integrated endpoint. */
+/* MSI: 1, 2, 4 … 32 vectors, 64-bit address, per-vector masking. */
+int pci_add_msi(struct pci_function *f, unsigned vectors, struct error *e);
+/* The PCI Express capability, as a root-complex integrated endpoint; its offset or -ENOSPC. */
 int pci_add_express(struct pci_function *f);
 /* Puts it into the slot: devfn -1 takes the next free device number. -EBUSY, -ENOSPC. */
 int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, struct error *e);
-/* Config space, BARs, MSI-X and INTx as after power on. */
+/* Config space, BARs, MSI, MSI-X and INTx as after power on. Doorbells stay the device's. */
 void pci_function_reset(struct pci_function *f);
 void pci_function_destroy(struct pci_function *f);
 
+/*
+ * Config space from the device's side: no write mask, no side effects. Any thread once plugged.
+ * offset is a multiple of the width.
+ */
 void pci_config_set8(struct pci_function *f, unsigned offset, uint8_t value);
 void pci_config_set16(struct pci_function *f, unsigned offset, uint16_t value);
 void pci_config_set32(struct pci_function *f, unsigned offset, uint32_t value);
-/* Bits of a 32-bit register the guest may write. */
-void pci_config_writable32(struct pci_function *f, unsigned offset, uint32_t mask);
+uint8_t pci_config_get8(const struct pci_function *f, unsigned offset);
 uint16_t pci_config_get16(const struct pci_function *f, unsigned offset);
 uint32_t pci_config_get32(const struct pci_function *f, unsigned offset);
+/* Bits of a 32-bit register the guest may write, and those it clears by writing 1. Set-up. */
+void pci_config_writable32(struct pci_function *f, unsigned offset, uint32_t mask);
+void pci_config_clears32(struct pci_function *f, unsigned offset, uint32_t mask);
 
 bool pci_bus_master(const struct pci_function *f); /* may it DMA now? */
 
@@ -140,12 +191,22 @@ bool pci_bus_master(const struct pci_function *f); /* may it DMA now? */
 void pci_intx_set(struct pci_function *f, bool level);
 
 bool pci_msix_enabled(const struct pci_function *f);
-/* Vectors past the table are ignored (a guest chooses them). Any thread. */
+/* Does nothing for vectors past the table (a guest chooses them) or while disabled. Any thread. */
 void pci_msix_send(struct pci_function *f, unsigned vector);
-/* For data planes elsewhere: eventfd of the vector, or -errno. */
+/* For data planes elsewhere: eventfd of the vector, or -errno (-EINVAL past the table). */
 int pci_msix_eventfd(struct pci_function *f, unsigned vector);
 
-/* Doorbell at BAR offset kick->addr; bound while the BAR is mapped. fd identifies it on removal. */
+/* How many vectors the guest allowed; 0 while MSI is disabled. */
+unsigned pci_msi_enabled(const struct pci_function *f);
+/* As for MSI-X; vectors the guest did not allow do nothing. */
+void pci_msi_send(struct pci_function *f, unsigned vector);
+int pci_msi_eventfd(struct pci_function *f, unsigned vector);
+
+/*
+ * Doorbell at BAR offset kick->addr; bound while the BAR is mapped. Any thread. While a BAR is
+ * being moved, or if the kernel refuses one more, the write comes to the BAR's ops instead: serve
+ * it there too. -EINVAL outside the BAR, -ENOMEM. Removal wants the same contents.
+ */
 int pci_kick_add(struct pci_function *f, unsigned bar, const struct bus_kick *kick);
 void pci_kick_remove(struct pci_function *f, unsigned bar, const struct bus_kick *kick);
 
