@@ -27,6 +27,9 @@ struct boot_range {
 
 #define BOOT_MAX_RANGES 16
 
+/* virtio-mmio slots that the ACPI tables can announce: 4 KiB of registers and a line each. */
+#define BOOT_VMMIO_SLOTS 16
+
 /* What the kernel is told of the machine; filled by vmm/ from its memory map and config. */
 struct boot_platform {
 	unsigned cpus;	    /* vCPU n has APIC id n (x2APIC id likewise) */
@@ -41,6 +44,9 @@ struct boot_platform {
 	uint16_t panic_pio; /* pvpanic's port */
 	uint16_t uart_pio;  /* COM1, 0 if there is none */
 	unsigned uart_irq;
+	uint32_t vmmio_base; /* slot n has its registers at vmmio_base + n * 0x1000 */
+	uint32_t vmmio_mask; /* bit n: slot n is there */
+	uint8_t vmmio_gsi[BOOT_VMMIO_SLOTS];
 	unsigned nranges; /* extra reserved ranges */
 	struct boot_range range[BOOT_MAX_RANGES];
 };
