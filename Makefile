@@ -91,8 +91,17 @@ check-native: ## unit and tiny-guest tests only, no lab (works with SAN=1)
 unit: $(B)/tests/unit ## unit tests only
 	$(Q)LSAN_OPTIONS=suppressions=tests/unit/lsan.supp $(B)/tests/unit $(UNIT_ARGS)
 
+# One source, two guests: one powers off at once, one halts.
+BENCH_GUESTS := $(B)/tests/compare/bench-exit.elf $(B)/tests/compare/bench-halt.elf
+
+$(BENCH_GUESTS): $(B)/tests/compare/bench-%.elf: tests/compare/bench-guest.S
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	$(Q)$(CC) $(if $(filter exit,$*),-DBENCH_EXIT) -nostdlib -static -no-pie -Wl,--build-id=none \
+		-Wl,-Ttext=0x100000,--section-start=.note.PVH=0x100800 -Wl,-N,-e,start,--no-warn-rwx-segments -o $@ $<
+
 bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not a test
-	$(Q)$(MAKE) all tests images
+	$(Q)$(MAKE) all images $(BENCH_GUESTS)
 	$(Q)tests/compare/bench
 
 # ---- lint -------------------------------------------------------------------------------------
