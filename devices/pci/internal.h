@@ -35,7 +35,9 @@ static inline uint32_t pci_word_load(const uint8_t *space, unsigned offset)
 
 static inline void pci_word_store(uint8_t *space, unsigned offset, uint32_t value)
 {
-	__atomic_store_n((uint32_t *)(void *)(space + (offset & ~3u)), value, __ATOMIC_RELAXED);
+	void *word = space + (offset & ~3u);
+
+	__atomic_store_n((uint32_t *)word, value, __ATOMIC_RELAXED);
 }
 
 /* Replaces the bits of mask in the word at offset. f->lock held, or not plugged. */

@@ -34,7 +34,7 @@ struct pci_bar {
 	enum pci_bar_kind kind;
 	bool prefetch;
 	uint64_t size;		   /* power of two, ≥ 16 (memory) or ≥ 4 (I/O) */
-	const struct bus_ops *ops; /* the device's; NULL: reads zero */
+	const struct bus_ops *ops; /* the device's; NULL: nothing but MSI-X in it */
 	void *opaque;
 	uint64_t address; /* where the guest put it */
 	bool enabled;	  /* the guest wants it decoded */

@@ -32,8 +32,9 @@ static bool covers_ram(const struct guest_memory *m, uint64_t base, uint64_t siz
 static int check_windows(const struct device_host *host, const struct pci_windows *w,
 			 struct error *e)
 {
-	if (w->buses == 0 || w->buses > 256 || w->intx_gsi == 0 ||
-	    w->intx_gsi + PCI_INTX_LINES > IRQ_LINES || w->io_base + w->io_size > 0x10000 ||
+	if (w->intx_gsi == 0 || w->intx_gsi + PCI_INTX_LINES > IRQ_LINES)
+		return error_set(e, -EINVAL, "PCI: no INTx lines from GSI %u", w->intx_gsi);
+	if (w->buses == 0 || w->buses > 256 || w->io_base + w->io_size > 0x10000 ||
 	    w->mem32_base + w->mem32_size > 1ull << 32 ||
 	    w->mem64_base + w->mem64_size < w->mem64_base)
 		return error_set(e, -EINVAL, "PCI: impossible address map");
