@@ -80,6 +80,12 @@ Test(pci_bar, assignment_runs_out)
 	cr_expect_not_null(strstr(e.msg, "net4 BAR 3"), "%s", e.msg);
 	rig_device_destroy(d);
 
+	d = rig_device(r, "net6", 1);
+	rig_bar(d, 3, PCI_BAR_MEM32, true, 1u << 31); /* its alignment leads past the window */
+	rig_plug(r, d, -1);
+	cr_expect_eq(pci_root_assign(r->root, &e), -ENOSPC);
+	rig_device_destroy(d);
+
 	d = rig_device(r, "net5", 1);
 	rig_bar(d, 1, PCI_BAR_IO, false, 0x8000);
 	rig_bar(d, 2, PCI_BAR_IO, false, 0x8000);
