@@ -7,7 +7,8 @@
 
 #include "vmm/log.h"
 
-static void log_line(const char *kind, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0)))
+log_line(const char *kind, const char *fmt, va_list ap)
 {
 	char line[1200];
 	int len = snprintf(line, sizeof(line), "mvm: %s", kind);

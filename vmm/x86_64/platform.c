@@ -39,6 +39,7 @@ struct pci_windows platform_windows(const struct guest_memory *memory, unsigned 
 		.mem64_size = size,
 		.io_base = LAYOUT_PCI_IO_BASE,
 		.io_size = LAYOUT_PCI_IO_SIZE,
+		.intx_gsi = LAYOUT_PCI_INTX_GSI,
 	};
 }
 
