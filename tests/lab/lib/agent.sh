@@ -1,6 +1,5 @@
 #!/bin/sh
-# Runs inside the lab as its first process, on the shared root: finishes the set-up and then does
-# what the runner (tests/lab/run) asks for over a virtio port, one line each:
+# Runs inside the lab as its first process, on the root that tests/lab/init made, and does what the runner (tests/lab/run) asks for over a virtio port, one line each:
 #
 #     set NAME VALUE          an environment variable for all that follows
 #     share TAG DIR           mount the writable share TAG on DIR
@@ -14,37 +13,6 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 LAB=1
 cd / || exit 1
 
-mount -t tmpfs -o mode=755 run /run
-mkdir -p /dev/pts /dev/shm /run/lab /run/lock
-mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
-mount -t tmpfs -o mode=1777 shm /dev/shm
-mount -t cgroup2 cgroup /sys/fs/cgroup
-ln -sf /proc/self/fd /dev/fd
-ln -sf fd/0 /dev/stdin
-ln -sf fd/1 /dev/stdout
-ln -sf fd/2 /dev/stderr
-[ ! -d /sys/kernel/debug ] || mount -t debugfs debug /sys/kernel/debug
-
-read -r cmdline </proc/cmdline
-for word in $cmdline; do
-    case $word in lab.modules=*) modules=${word#*=} ;; esac
-done
-read -r kver </proc/sys/kernel/osrelease
-mkdir -p "/lib/modules/$kver"
-mount --bind "$modules/$kver" "/lib/modules/$kver"
-
-# Devices whose modules load when they are opened (what a real host's udev does)
-node() {
-    [ -e "$1" ] || mknod -m "$4" "$1" c "$2" "$3"
-}
-mkdir -p /dev/net /dev/vfio
-node /dev/net/tun 10 200 666
-node /dev/vfio/vfio 10 196 666
-node /dev/vhost-net 10 238 660
-node /dev/vhost-vsock 10 241 660
-node /dev/fuse 10 229 666
-node /dev/loop-control 10 237 660
-modprobe kvm_amd
 # Drivers for the devices that the scripts asked for: disks and NICs, but not the board's own AHCI
 aliases=
 for f in /sys/bus/pci/devices/*/modalias /sys/bus/virtio/devices/*/modalias; do
@@ -53,9 +21,6 @@ for f in /sys/bus/pci/devices/*/modalias /sys/bus/virtio/devices/*/modalias; do
 done
 # shellcheck disable=SC2086 # a list of names
 [ -z "$aliases" ] || modprobe -aq $aliases
-ip link set lo up
-echo lab >/proc/sys/kernel/hostname
-echo 1 >/proc/sys/kernel/sysrq
 
 for port in /sys/class/virtio-ports/*; do
     read -r name <"$port/name"

@@ -76,9 +76,9 @@ done <"$tmp/host"
 depmod -b "$tmp/m" "$kver"
 
 root=$tmp/root
-mkdir -p "$root/bin" "$root/mod" "$root/proc" "$root/sys" "$root/dev" "$root/lower" "$root/rw" "$root/root"
+mkdir -p "$root/bin" "$root/mod" "$root/proc" "$root/dev" "$root/lower" "$root/rw" "$root/root" "$root/etc"
 cp "$(command -v busybox)" "$root/bin/busybox"
-for applet in sh mount mkdir insmod mknod ls cat switch_root echo sleep umount poweroff; do
+for applet in sh mount mkdir insmod mknod ls ln ip cat switch_root sleep poweroff; do
     ln -s busybox "$root/bin/$applet"
 done
 n=100
