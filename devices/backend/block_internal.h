@@ -1,0 +1,106 @@
+/*
+ * Between block.c, the image formats and the engines; nobody else includes this. A format is
+ * synchronous and thread-safe: "do this now". An engine decides on which thread, and when.
+ */
+#ifndef DEVICES_BACKEND_BLOCK_INTERNAL_H
+#define DEVICES_BACKEND_BLOCK_INTERNAL_H
+
+#include "devices/backend/block.h"
+
+#define BLOCK_NOWAIT (1u << 0) /* -EAGAIN rather than wait for a disk; -EOPNOTSUPP if it cannot */
+
+/* Any thread, concurrently. The range has been checked. 0 or -errno; all is done or it failed. */
+struct block_format_ops {
+	int (*read)(struct block *b, const struct block_request *r, unsigned flags);
+	int (*write)(struct block *b, const struct block_request *r, unsigned flags);
+	int (*flush)(struct block *b); /* what was complete before is on stable storage after */
+	int (*discard)(struct block *b, const struct block_request *r);
+	int (*write_zeroes)(struct block *b, const struct block_request *r);
+	void (*close)(struct block *b); /* frees b */
+};
+
+/* First member of a format's own. */
+struct block {
+	const struct block_format_ops *ops;
+	struct block_info info;
+	bool in_memory; /* on tmpfs and the like: nothing ever waits for a disk */
+};
+
+struct block_engine_ops {
+	/* Starts q->pending; completions it has at once go to block_finish(). */
+	void (*kick)(struct block_queue *q);
+	/* Waits for at least one completion and hands what there is to block_finish(). */
+	void (*wait)(struct block_queue *q);
+	void (*destroy)(struct block_queue *q); /* frees q */
+};
+
+struct block_list {
+	struct block_request *head, **tail;
+};
+
+static inline void block_list_init(struct block_list *list)
+{
+	list->head = NULL;
+	list->tail = &list->head;
+}
+
+static inline void block_list_add(struct block_list *list, struct block_request *r)
+{
+	r->next = NULL;
+	*list->tail = r;
+	list->tail = &r->next;
+}
+
+static inline struct block_request *block_list_take(struct block_list *list)
+{
+	struct block_request *r = list->head;
+
+	if (r) {
+		list->head = r->next;
+		if (!list->head)
+			list->tail = &list->head;
+	}
+	return r;
+}
+
+/* Moves all of one to the end of another. */
+static inline void block_list_move(struct block_list *to, struct block_list *from)
+{
+	if (!from->head)
+		return;
+	*to->tail = from->head;
+	to->tail = from->tail;
+	block_list_init(from);
+}
+
+/* First member of an engine's own. Guarded by the front end's lock. */
+struct block_queue {
+	const struct block_engine_ops *ops;
+	struct block *block;
+	struct block_queue_config config;
+	struct block_list pending;  /* submitted, not started */
+	struct block_list finished; /* result known, done() not called */
+	unsigned in_flight;	    /* with the engine */
+	bool delivering;
+};
+
+/* Engines: r has its result; done() follows at the end of the current call. Lock held. */
+static inline void block_finish(struct block_queue *q, struct block_request *r, int result)
+{
+	r->result = result;
+	block_list_add(&q->finished, r);
+}
+
+/* Calls done() for all that is finished, then completed(). Lock held. */
+void block_deliver(struct block_queue *q);
+/* The request, now, on this thread. */
+int block_perform(struct block *b, const struct block_request *r, unsigned flags);
+
+/* Formats: fill *out, as block_open(). */
+int block_raw_open(struct block **out, const struct block_config *config, struct error *e);
+
+/* Engines. */
+int block_threads_create(struct block_queue **out, struct block *block,
+			 const struct block_queue_config *config, struct error *e);
+
+#endif

@@ -1,0 +1,183 @@
+/*
+ * Serving queues: from a kick to the device's process(), from its pushes to an interrupt. Runs on
+ * the queue's loop with q->lock held; starting, stopping and holding come in from vCPUs and the
+ * main thread under the same lock. See virtio.h.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "devices/virtio/virtio.h"
+
+/* Chains taken in one pass, and in one turn of the loop before other sources get theirs: a driver
+ * that never stops must not keep the loop from its other work. */
+#define BATCH  64u
+#define BUDGET 256u
+
+void virtio_queue_kick(struct virtio_queue *q)
+{
+	uint64_t one = 1;
+
+	while (write(q->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		continue;
+}
+
+/* ---- towards the driver ---------------------------------------------------------------------- */
+
+void virtio_queue_push(struct virtio_queue *q, struct virtq_chain *chain, uint32_t written)
+{
+	q->stats.bytes += written;
+	virtq_push(&q->ring, chain, written);
+}
+
+void virtio_queue_publish(struct virtio_queue *q)
+{
+	switch (virtq_publish(&q->ring)) {
+	case VIRTQ_NOTIFY:
+		q->stats.interrupts++;
+		q->v->transport_ops->queue_interrupt(q->v, q);
+		break;
+	case VIRTQ_SUPPRESSED:
+		q->stats.suppressed++;
+		break;
+	case VIRTQ_NOTHING:
+		break;
+	}
+	/* There may be room now for what a pass had to leave in the ring. */
+	if (q->ring.throttled && !q->serving)
+		virtio_queue_kick(q);
+}
+
+static void broken(struct virtio_queue *q)
+{
+	if (!q->running)
+		return;
+	q->running = false;
+	q->stats.broken++;
+	log_guest(&q->broken, "%s: queue %u: %s; it stops until the driver resets the device",
+		  q->v->dev.name, q->index, q->ring.error);
+	virtio_needs_reset(q->v);
+}
+
+void virtio_queue_break(struct virtio_queue *q, const char *why)
+{
+	virtq_break(&q->ring, why);
+	broken(q);
+}
+
+/* ---- from the driver ------------------------------------------------------------------------- */
+
+/* One pass over what is available; false: stop here, be it done, broken or another's turn. */
+static bool pass(struct virtio_queue *q, unsigned *budget)
+{
+	struct virtq_chain *chains[BATCH];
+	unsigned n;
+
+	virtq_disable_kicks(&q->ring);
+	while ((n = virtq_pop(&q->ring, chains, BATCH)) > 0) {
+		for (unsigned i = 0; i < n; i++)
+			q->stats.bytes += chains[i]->readable.len;
+		q->stats.requests += n;
+		q->v->ops->process(q, chains, n);
+		virtio_queue_publish(q);
+		if (n >= *budget) {
+			virtio_queue_kick(q);
+			return false;
+		}
+		*budget -= n;
+	}
+	if (q->ring.error)
+		broken(q);
+	return !q->ring.throttled && virtq_enable_kicks(&q->ring);
+}
+
+static void serve(struct virtio_queue *q)
+{
+	unsigned budget = BUDGET;
+
+	if (!q->running || q->held)
+		return;
+	q->serving = true;
+	while (pass(q, &budget))
+		continue;
+	q->serving = false;
+	if (q->v->ops->idle)
+		q->v->ops->idle(q);
+}
+
+void virtio_serve_kicked(void *opaque, uint32_t events)
+{
+	struct virtio_queue *q = opaque;
+
+	(void)events;
+	pthread_mutex_lock(&q->lock);
+	q->stats.kicks++;
+	serve(q);
+	pthread_mutex_unlock(&q->lock);
+}
+
+/* ---- control --------------------------------------------------------------------------------- */
+
+static void drain(struct virtio_queue *q)
+{
+	if (q->ring.out && q->v->ops->drain)
+		q->v->ops->drain(q);
+}
+
+void virtio_serve_start(struct virtio_queue *q, const struct virtq_config *config, unsigned held)
+{
+	pthread_mutex_lock(&q->lock);
+	q->held = held;
+	q->running = true;
+	if (virtq_start(&q->ring, config, &q->state) < 0)
+		broken(q);
+	pthread_mutex_unlock(&q->lock);
+	/* The driver may have made chains available before; the loop will look. */
+	virtio_queue_kick(q);
+}
+
+void virtio_serve_stop(struct virtio_queue *q)
+{
+	pthread_mutex_lock(&q->lock);
+	q->running = false;
+	virtq_stop(&q->ring); /* what completes from now on is not shown to the driver */
+	drain(q);
+	q->state = virtq_state_reset();
+	pthread_mutex_unlock(&q->lock);
+}
+
+void virtio_serve_hold(struct virtio_queue *q, unsigned held)
+{
+	bool wake;
+
+	pthread_mutex_lock(&q->lock);
+	if (held && !q->held && q->running)
+		drain(q); /* what completes now still is */
+	q->held = held;
+	wake = !held && q->running;
+	pthread_mutex_unlock(&q->lock);
+	if (wake)
+		virtio_queue_kick(q);
+}
+
+struct virtq_state virtio_queue_get_state(struct virtio_queue *q)
+{
+	struct virtq_state state;
+
+	pthread_mutex_lock(&q->lock);
+	state = q->running ? virtq_get_state(&q->ring) : q->state;
+	pthread_mutex_unlock(&q->lock);
+	return state;
+}
+
+int virtio_queue_set_state(struct virtio_queue *q, const struct virtq_state *state)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->running)
+		err = virtq_set_state(&q->ring, state);
+	else
+		q->state = *state;
+	pthread_mutex_unlock(&q->lock);
+	return err;
+}
