@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -93,8 +94,8 @@ void kvm_close(struct kvm *kvm)
 		close(kvm->vm);
 	if (kvm->system >= 0)
 		close(kvm->system);
-	kvm->vm = -1;
-	kvm->system = -1;
+	free(kvm->cpuid);
+	*kvm = (struct kvm){ .system = -1, .vm = -1 };
 }
 
 int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, struct error *e)

@@ -13,10 +13,11 @@
 #include "vmm/memory.h"
 
 struct kvm {
-	int system;		/* /dev/kvm */
-	int vm;			/* the VM */
-	size_t run_size;	/* bytes to map of each vCPU's fd */
-	struct bus *pio, *mmio; /* whose kicks become ioeventfds */
+	int system;		  /* /dev/kvm */
+	int vm;			  /* the VM */
+	size_t run_size;	  /* bytes to map of each vCPU's fd */
+	struct kvm_cpuid2 *cpuid; /* what it supports; x86_64/cpuid.c asks once and keeps it here */
+	struct bus *pio, *mmio;	  /* whose kicks become ioeventfds */
 };
 
 /* -ENOENT, -EACCES, -ENODEV …: e says what to do about it. */

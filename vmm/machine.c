@@ -262,7 +262,7 @@ static int make_chips(struct machine *m, struct error *e)
 	kvm_attach_buses(&m->kvm, h->pio, h->mmio);
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->pci = pci_root_create(h, &m->windows, e);
-	return h->pci ? 0 : -ENOMEM;
+	return h->pci ? 0 : -EIO; /* e says what */
 }
 
 static int make_device(struct machine *m, const struct device_config *config, struct error *e)

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include <asm/kvm_para.h>
@@ -23,32 +24,38 @@
 #define TOPOLOGY_SMT  1u
 #define TOPOLOGY_CORE 2u
 
-static struct kvm_cpuid2 *supported(const struct kvm *kvm)
+static struct kvm_cpuid2 *cpuid_alloc(void)
 {
 	struct kvm_cpuid2 *cpuid =
 		calloc(1, sizeof(*cpuid) + CPUID_MAX_ENTRIES * sizeof(cpuid->entries[0]));
 
-	if (!cpuid)
-		return NULL;
-	cpuid->nent = CPUID_MAX_ENTRIES;
-	if (kvm_system_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
-		free(cpuid);
-		return NULL;
-	}
+	if (cpuid)
+		cpuid->nent = CPUID_MAX_ENTRIES;
 	return cpuid;
 }
 
-unsigned cpuid_physical_bits(const struct kvm *kvm)
+/* Asked once a machine: it costs tens of thousands of instructions in the kernel. NULL: no answer.
+ */
+static const struct kvm_cpuid2 *supported(struct kvm *kvm)
 {
-	struct kvm_cpuid2 *cpuid = supported(kvm);
+	if (kvm->cpuid)
+		return kvm->cpuid;
+	kvm->cpuid = cpuid_alloc();
+	if (kvm->cpuid && kvm_system_ioctl(kvm, KVM_GET_SUPPORTED_CPUID, kvm->cpuid) < 0) {
+		free(kvm->cpuid);
+		kvm->cpuid = NULL;
+	}
+	return kvm->cpuid;
+}
+
+unsigned cpuid_physical_bits(struct kvm *kvm)
+{
+	const struct kvm_cpuid2 *cpuid = supported(kvm);
 	unsigned bits = 0;
 
-	if (!cpuid)
-		return 36;
-	for (unsigned i = 0; i < cpuid->nent; i++)
+	for (unsigned i = 0; cpuid && i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == 0x80000008)
 			bits = cpuid->entries[i].eax & 0xff;
-	free(cpuid);
 	return bits >= 32 && bits <= 52 ? bits : 36;
 }
 
@@ -167,17 +174,21 @@ static void complete_topology(struct kvm_cpuid2 *c)
 
 int cpuid_apply(struct vcpu *vcpu, struct error *e)
 {
-	const struct kvm *kvm = vcpu->set->kvm;
+	struct kvm *kvm = vcpu->set->kvm;
 	bool tsc_deadline = kvm_capability(kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	struct kvm_cpuid2 *cpuid = supported(kvm);
-	unsigned cpus = vcpu->set->total;
+	const struct kvm_cpuid2 *from = supported(kvm);
+	struct kvm_cpuid2 *cpuid;
 	int err;
 
-	if (!cpuid)
+	if (!from)
 		return error_set(e, -ENODEV, "KVM does not say which CPUID it supports");
+	cpuid = cpuid_alloc();
+	if (!cpuid)
+		return error_set(e, -ENOMEM, "out of memory");
+	memcpy(cpuid, from, sizeof(*from) + from->nent * sizeof(from->entries[0]));
 	complete_topology(cpuid);
 	for (unsigned i = 0; i < cpuid->nent; i++)
-		fit(&cpuid->entries[i], vcpu->id, cpus, tsc_deadline);
+		fit(&cpuid->entries[i], vcpu->id, vcpu->set->total, tsc_deadline);
 	err = ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
 	free(cpuid);
 	return err ? error_set_errno(e, err, "vCPU %u: KVM refuses the CPUID", vcpu->id) : 0;

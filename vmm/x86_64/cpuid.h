@@ -12,6 +12,6 @@
 int cpuid_apply(struct vcpu *vcpu, struct error *e);
 
 /* Bits of a guest-physical address, 36 if KVM does not say. */
-unsigned cpuid_physical_bits(const struct kvm *kvm);
+unsigned cpuid_physical_bits(struct kvm *kvm);
 
 #endif

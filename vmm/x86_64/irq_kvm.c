@@ -93,9 +93,11 @@ struct irq_kvm *irq_kvm_create(struct kvm *kvm, struct error *e)
 			pin % 8);
 	for (unsigned pin = 0; pin < IRQ_LINES; pin++)
 		add_pin(chip, pin, KVM_IRQCHIP_IOAPIC, pin);
+	/*
+	 * Not published: it is the table KVM starts with, and publishing waits for an SRCU grace
+	 * period (over 10 ms of a start). The first MSI route takes it along.
+	 */
 	chip->nfixed = chip->table->nr;
-	if (!err)
-		err = publish(chip);
 	if (err < 0) {
 		error_set_errno(e, err, "KVM cannot make its interrupt chips");
 		irq_kvm_destroy(chip);
