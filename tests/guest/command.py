@@ -1,0 +1,5 @@
+"""Tests of the command: what it does when something is missing, wrong, or ends it from outside."""
+
+
+def cases(mvm):
+    return []

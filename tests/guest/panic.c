@@ -1,0 +1,23 @@
+/*
+ * A panicking guest tells the panic device: mvm ends with status 3, also with reboots allowed.
+ *
+ * mvm: --no-reboot
+ * mvm:
+ * status: 3
+ * stderr: panicked
+ */
+#include "guest.h"
+
+#define PANIC_PORT 0x505
+#define PANICKED   0x01
+
+void main(void)
+{
+	uint8_t events = in8(PANIC_PORT);
+
+	check(events != 0xff && (events & PANICKED), "the panic event is supported: 0x%02x",
+	      events);
+	plan();
+	panic_notify();
+	print("not ok - still alive after the panic\n");
+}
