@@ -61,6 +61,12 @@ struct boot_config {
 	const struct boot_platform *platform;
 };
 
+/*
+ * Opens a kernel or initrd for boot_load(): what is not a regular file is read to its end, up to
+ * limit bytes, so that a reset can load it again. A descriptor for the caller to close, or -errno.
+ */
+int boot_open(const char *path, uint64_t limit, struct error *e);
+
 /* How the boot CPU starts. */
 struct boot_entry {
 	enum boot_protocol protocol; /* the one chosen; never BOOT_AUTO */

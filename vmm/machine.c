@@ -7,7 +7,6 @@
  * thread pauses the rest and does it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -235,10 +234,13 @@ static int catch_signals(struct machine *m, struct error *e)
 
 /* ---- making and unmaking --------------------------------------------------------------------- */
 
-static int open_file(const char *flag, const char *path, int *fd, struct error *e)
+static int open_file(const struct machine *m, const char *flag, const char *path, int *fd,
+		     struct error *e)
 {
-	*fd = open(path, O_RDONLY | O_CLOEXEC);
-	return *fd < 0 ? error_set_errno(e, -errno, "--%s=%s: cannot open it", flag, path) : 0;
+	*fd = boot_open(path, m->config->memory.size, e);
+	if (*fd < 0)
+		error_prefix(e, "--%s: ", flag);
+	return *fd < 0 ? *fd : 0;
 }
 
 static int make_chips(struct machine *m, struct error *e)
@@ -301,9 +303,9 @@ static int make(struct machine *m, struct error *e)
 	const struct config *c = m->config;
 	int err;
 
-	err = open_file("kernel", c->kernel, &m->kernel_fd, e);
+	err = open_file(m, "kernel", c->kernel, &m->kernel_fd, e);
 	if (!err && c->initrd)
-		err = open_file("initrd", c->initrd, &m->initrd_fd, e);
+		err = open_file(m, "initrd", c->initrd, &m->initrd_fd, e);
 	if (err)
 		return err;
 	m->host.loop = event_loop_create("main", e);

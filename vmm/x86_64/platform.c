@@ -83,5 +83,9 @@ struct boot_platform platform_describe(const struct pci_windows *windows, unsign
 		.panic_pio = LAYOUT_PANIC_PIO,
 		.uart_pio = answers(pio, LAYOUT_UART_PIO) ? LAYOUT_UART_PIO : 0,
 		.uart_irq = LAYOUT_UART_IRQ,
+		.nranges = 3,
+		.range = { { LAYOUT_IOAPIC, 0x1000, 2 },
+			   { LAYOUT_LAPIC, 0x1000, 2 },
+			   { LAYOUT_KVM_IDENTITY_MAP, 0x4000, 2 } },
 	};
 }

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Boots Debian's kernel by every protocol, with 1 and with 4 vCPUs, and ends it in every way: power off,
+# reboot (in place and with --no-reboot), panic, a command's status.
+# lab: timeout=600
+. "$LAB_DIR/lib/lab.sh"
+
+mvm=$MVM_BUILD/mvm
+initrd=$MVM_IMAGES/initramfs.cpio.gz
+gzip -1 <"$MVM_IMAGES/vmlinux" >"$LAB_TMP/vmlinux.gz"
+
+# boot NAME KERNEL PROTOCOL CPUS: the guest sees its CPUs, and mvm ends with 0
+boot() {
+    guest_run "$1" 90 "$mvm" --kernel="$2" --initrd="$initrd" --boot="$3" --cpus="$4" --memory=512M \
+        --append='quiet mvm.run="uname -r; echo cpus $(nproc); false"'
+    is "$?" 0 "$1: mvm ends with 0 when the guest powers off"
+    like "$(guest_text "$1")" "^cpus $4\$" "$1: the guest sees $4 CPUs"
+    is "$(guest_status "$1")" 1 "$1: the command's status is told"
+}
+
+for cpus in 1 4; do
+    boot "bzimage-$cpus" "$MVM_IMAGES/bzImage" auto "$cpus"
+    boot "vmlinux-pvh-$cpus" "$MVM_IMAGES/vmlinux" pvh "$cpus"
+    boot "vmlinux-linux64-$cpus" "$MVM_IMAGES/vmlinux" linux64 "$cpus"
+done
+boot vmlinux-gz "$LAB_TMP/vmlinux.gz" auto 2
+
+# What a kernel says of the machine: no complaint that firmware tables or CPUs are wrong.
+guest_run dmesg 90 "$mvm" --cpus=4 --memory=4G --append='quiet mvm.run="dmesg"'
+like "$(guest_text dmesg)" 'smpboot: Total of 4 processors activated' "4 CPUs are brought up"
+like "$(guest_text dmesg)" 'kvm-clock' "the guest's clock is kvm-clock"
+like "$(guest_text dmesg)" 'ECAM.*0xe0000000' "PCI configuration space is memory-mapped"
+like "$(guest_text dmesg)" 'CPU topo: Max. logical packages: *1$' "the CPUs are one package"
+bad='\[Firmware Bug\]|ACPI (Error|BIOS Error|Warning)|BUG:|WARNING:|Call Trace|lost an interrupt|TSC.*unstable'
+is "$(guest_text dmesg | grep -Ea "$bad")" "" "the kernel finds nothing wrong with the machine"
+like "$(guest_text dmesg)" 'Memory: [0-9]+K/41[0-9]{5}K available' "RAM above the PCI hole is there"
+
+# reboot: the disk remembers how often the guest has come up
+disk=$LAB_TMP/reboot.img
+truncate -s 1M "$disk"
+guest_run reboot 150 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" --append='quiet mvm.run="
+    n=$(dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -dc x | wc -c)
+    echo boot number $n
+    printf xxx | head -c $((n + 1)) | dd of=/dev/vda conv=fsync 2>/dev/null
+    [ $n -ge 2 ] || reboot -f"'
+is "$?" 0 "reboot: mvm goes on over reboots and ends with 0"
+is "$(guest_text reboot | grep -a '^boot number')" "boot number 0
+boot number 1
+boot number 2" "reboot: the machine restarts in place, twice, with its disk"
+is "$(guest_status reboot)" 0 "reboot: the third boot powers off"
+
+guest_run no-reboot 60 "$mvm" --memory=512M --no-reboot --append='quiet mvm.run="reboot -f"'
+is "$?" 0 "--no-reboot: mvm ends with 0"
+is "$(guest_text no-reboot | grep -ac 'guest: Linux')" 1 "--no-reboot: the guest came up once"
+
+guest_run panic 60 "$mvm" --memory=512M --append='quiet mvm.run="echo c >/proc/sysrq-trigger; sleep 60"'
+is "$?" 3 "panic: mvm ends with 3"
+like "$(guest_text panic)" 'mvm: the guest panicked' "panic: mvm says so"

@@ -1,0 +1,49 @@
+#!/bin/sh
+# The console: 64 KiB typed into the guest arrive whole, output that nobody reads stops no guest, and each
+# kind of character backend carries a shell.
+# lab: timeout=300
+. "$LAB_DIR/lib/lab.sh"
+
+mvm=$MVM_BUILD/mvm
+
+# Typed all at once, far faster than the guest reads; raw, so that every byte value counts.
+head -c 65536 /dev/urandom >"$LAB_TMP/typed"
+wanted=$(sha256sum <"$LAB_TMP/typed" | cut -d' ' -f1)
+guest_start typed 120 "$mvm" --memory=512M --append='quiet mvm.run="
+    stty raw -echo; echo now; head -c 65536 | sha256sum; stty sane"'
+check "typed: the guest listens" guest_expect typed '^now' 60
+cat "$LAB_TMP/typed" >"$LAB_TMP/typed.in"
+guest_wait typed
+is "$?" 0 "typed: the guest powers off"
+like "$(guest_text typed)" "^ *$wanted  -\$" "typed: 64 KiB arrive whole and in order"
+
+# A reader that never reads: a FIFO that is opened and left alone.
+mkfifo "$LAB_TMP/stuck"
+exec 9<>"$LAB_TMP/stuck"
+truncate -s 1M "$LAB_TMP/stuck.img"
+guest_run stuck 120 sh -c "exec $mvm --memory=512M --blk=virtio:$LAB_TMP/stuck.img --append='quiet mvm.run=\"
+    (seq 100000; echo end) & sleep 3; echo alive | dd of=/dev/vda conv=fsync 2>/dev/null; poweroff -f\"' >$LAB_TMP/stuck"
+is "$?" 0 "stuck terminal: the guest powers off"
+is "$(head -c 5 "$LAB_TMP/stuck.img")" alive "stuck terminal: the guest goes on meanwhile"
+exec 9>&-
+
+# A unix socket, with a client that comes late, and a pty.
+guest_start socket 120 "$mvm" --memory=512M --console=emulated:unix:"$LAB_TMP/con.sock" --append=quiet
+while [ ! -S "$LAB_TMP/con.sock" ] && guest_alive socket; do sleep 0.1; done
+(
+    sleep 25
+    echo 'echo sum $((40 + 2))'
+    sleep 2
+    echo exit
+    sleep 10
+) | timeout 100 socat - UNIX-CONNECT:"$LAB_TMP/con.sock" >"$LAB_TMP/socat.log"
+guest_wait socket
+is "$?" 0 "unix socket: the shell is left and the guest powers off"
+like "$(tr -d '\r' <"$LAB_TMP/socat.log")" '^sum 42$' "unix socket: a shell works"
+check "unix socket: it is removed" test ! -e "$LAB_TMP/con.sock"
+
+guest_start file 60 "$mvm" --memory=512M --console=emulated:file:"$LAB_TMP/con.txt" \
+    --append='quiet mvm.run="echo into the file"'
+guest_wait file
+is "$?" 0 "file: the guest powers off"
+like "$(tr -d '\r' <"$LAB_TMP/con.txt")" '^into the file$' "file: it holds the output"
