@@ -1,0 +1,89 @@
+/*
+ * mvm's beginning and end. In: argv. Out: the exit status (enum machine_status), and on stderr the
+ * one message of what went wrong.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "vmm/config.h"
+#include "vmm/help.h"
+#include "vmm/machine.h"
+
+static int failed(int err, const struct error *e)
+{
+	fprintf(stderr, "mvm: %s\n", e->msg);
+	return err == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+}
+
+/* What was printed must have arrived: `mvm --help=man >file` on a full disk is a failure. */
+static int printed(struct error *e)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return STATUS_OK;
+	error_set_errno(e, -errno, "cannot write to standard output");
+	return failed(-EIO, e);
+}
+
+static int run(const struct config *config, int *ended_by, struct error *e)
+{
+	int status = machine_main(config, ended_by, e);
+
+	if (e->msg[0])
+		fprintf(stderr, "mvm: %s\n", e->msg);
+	return status;
+}
+
+static int act(struct config *config, int *ended_by, struct error *e)
+{
+	int err;
+
+	switch (config->action) {
+	case ACTION_HELP:
+		help_print(config->registry, config->topic, stdout);
+		return printed(e);
+	case ACTION_VERSION:
+		help_version(stdout);
+		return printed(e);
+	case ACTION_LIST_DEVICES:
+		help_list_devices(config->registry, stdout);
+		return printed(e);
+	case ACTION_PRINT_CONFIG:
+	case ACTION_RUN:
+		break;
+	}
+	err = config_complete(config, e);
+	if (err)
+		return failed(err, e);
+	if (config->action == ACTION_RUN)
+		return run(config, ended_by, e);
+	config_print(config, stdout);
+	return printed(e);
+}
+
+/* Whoever waits for mvm sees the signal, as if nothing had been tidied up first. */
+static void die_of(int number)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	signal(number, SIG_DFL);
+	raise(number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL); /* the machine took it through a signalfd */
+}
+
+int main(int argc, char **argv)
+{
+	struct config config;
+	struct error e = { .msg = "" };
+	int status, err, ended_by = 0;
+
+	config_init(&config);
+	err = config_parse(&config, argc, argv, &e);
+	status = err ? failed(err, &e) : act(&config, &ended_by, &e);
+	config_free(&config);
+	if (ended_by)
+		die_of(ended_by);
+	return status;
+}
