@@ -24,29 +24,31 @@ struct virtq_ring_ops {
 
 extern const struct virtq_ring_ops virtq_split_ops, virtq_packed_ops;
 
-/* A descriptor as read, once. Packed rings have the buffer id where split ones have next. */
+/* A descriptor as read, once. */
 struct virtq_desc {
 	uint64_t addr;
 	uint32_t len;
 	uint16_t flags;
-	uint16_t next_or_id;
+	uint16_t next; /* split: next descriptor; packed: buffer id */
 };
 
 /*
  * Reads 16 bytes in two loads. Unaligned on purpose: the specification asks no alignment of
  * indirect tables. A driver that changes a descriptor meanwhile gets one of its values, checked.
+ * The two formats have their last two fields the other way round.
  */
-static inline struct virtq_desc virtq_desc_load(const void *desc)
+static inline struct virtq_desc virtq_desc_load(const void *desc, bool packed)
 {
 	typedef uint64_t unaligned_u64 __attribute__((aligned(1), may_alias));
 	const volatile unaligned_u64 *word = desc;
 	uint64_t addr = le64toh(word[0]), rest = le64toh(word[1]);
+	uint16_t third = (uint16_t)(rest >> 32), fourth = (uint16_t)(rest >> 48);
 
 	return (struct virtq_desc){
 		.addr = addr,
 		.len = (uint32_t)rest,
-		.flags = (uint16_t)(rest >> 32),
-		.next_or_id = (uint16_t)(rest >> 48),
+		.flags = packed ? fourth : third,
+		.next = packed ? third : fourth,
 	};
 }
 

@@ -35,7 +35,8 @@ static int walk_indirect(struct virtq *q, struct virtq_chain *chain, const struc
 	if (!table)
 		return -EINVAL;
 	for (unsigned i = 0; i < entries; i++) {
-		struct virtq_desc e = virtq_desc_load(table + i * sizeof(struct vring_packed_desc));
+		struct virtq_desc e =
+			virtq_desc_load(table + i * sizeof(struct vring_packed_desc), true);
 		int err;
 
 		if (e.flags & VRING_DESC_F_INDIRECT)
@@ -53,7 +54,7 @@ static int walk(struct virtq *q, struct virtq_chain *chain, unsigned at)
 	unsigned room = q->size - q->in_flight;
 
 	for (unsigned slots = 1; slots <= room; slots++) {
-		struct virtq_desc d = virtq_desc_load(&q->packed.desc[at]);
+		struct virtq_desc d = virtq_desc_load(&q->packed.desc[at], true);
 		int err;
 
 		if (d.flags & VRING_DESC_F_INDIRECT)
@@ -64,7 +65,7 @@ static int walk(struct virtq *q, struct virtq_chain *chain, unsigned at)
 		if (err)
 			return err;
 		if (!(d.flags & VRING_DESC_F_NEXT)) {
-			chain->id = d.next_or_id;
+			chain->id = d.next;
 			chain->slots = (uint16_t)slots;
 			return 0;
 		}

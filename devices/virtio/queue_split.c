@@ -44,7 +44,7 @@ static int walk(struct virtq *q, struct virtq_chain *chain, const uint8_t *table
 
 		if (index >= entries)
 			return virtq_break(q, "descriptor index out of range");
-		d = virtq_desc_load(table + index * sizeof(struct vring_desc));
+		d = virtq_desc_load(table + index * sizeof(struct vring_desc), false);
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			if (nested)
 				return virtq_break(q, "indirect descriptor in an indirect table");
@@ -56,7 +56,7 @@ static int walk(struct virtq *q, struct virtq_chain *chain, const uint8_t *table
 			return err;
 		if (!(d.flags & VRING_DESC_F_NEXT))
 			return 0;
-		index = d.next_or_id;
+		index = d.next;
 	}
 	return virtq_break(q, "loop in a chain of descriptors");
 }
