@@ -26,7 +26,7 @@ SANFLAGS := $(if $(SAN),$(SAN_ON))
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DMVM_VERSION='"$(VERSION)"' -DMVM_DATADIR='"$(DATADIR)"'
 ALLFLAGS := -std=gnu17 -pthread $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS)
 LDALL    := -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANFLAGS) $(LDFLAGS)
-LIBS     := -lz
+LIBS     := -lz -lslirp
 
 SRC := $(wildcard vmm/*.c vmm/$(ARCH)/*.c boot/*.c boot/$(ARCH)/*.c devices/*.c devices/*/*.c \
        devices/virtio/vhost/*.c)
@@ -59,6 +59,7 @@ $(B)/gen/%.hex: %.asl
 	@echo "  IASL    $<"
 	$(Q)iasl -tc -p $(B)/gen/$* $< > $(B)/gen/$*.log 2>&1 || { cat $(B)/gen/$*.log; exit 1; }
 
+$(B)/gen/boot/$(ARCH)/dsdt.hex: boot/$(ARCH)/acpi_params.h
 $(B)/obj/boot/$(ARCH)/acpi.o: $(B)/gen/boot/$(ARCH)/dsdt.hex
 
 # Help texts are generated from the option table and the registry by the binary itself.
