@@ -56,7 +56,7 @@ static void check_row(device_rows rows, const struct device_row *row)
 		cr_expect(*r == row || strcmp((*r)->hw, row->hw) != 0, "%s twice", row->hw);
 	}
 	if (row->class == CLASS_PLATFORM)
-		cr_expect(row->preferred && !row->target);
+		cr_expect_null(row->target, "%s: no flag could give a target", row->hw);
 	else
 		cr_expect_eq(preferred, 1, "%s %s: %u preferred hw", device_class_name(row->class),
 			     device_model_name(row->model), preferred);
