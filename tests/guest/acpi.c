@@ -71,17 +71,10 @@ static void dsdt(void)
 
 static void madt(void)
 {
-	unsigned wanted = 0;
+	uint64_t wanted = 0;
 	bool in_order = true;
 
-	for (unsigned n = 1; n <= 64; n++) {
-		char word[] = "cpus=00";
-
-		word[5] = (char)('0' + n / 10);
-		word[6] = (char)('0' + n % 10);
-		if (cmdline_has(word))
-			wanted = n;
-	}
+	cmdline_number("cpus", &wanted);
 	if (!check(acpi.madt != NULL, "MADT"))
 		return;
 	check_equal(acpi.ncpus, wanted, "as many processors as --cpus says");

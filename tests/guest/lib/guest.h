@@ -36,6 +36,8 @@ extern struct boot boot;
 
 /* Is there this word on the command line? */
 bool cmdline_has(const char *word);
+/* The number after NAME=, decimal; false if there is none. */
+bool cmdline_number(const char *name, uint64_t *value);
 
 /* ---- TAP ------------------------------------------------------------------------------------- */
 

@@ -78,21 +78,44 @@ static void read_zero_page(void)
 		add_range(map[i].base, map[i].size, map[i].type);
 }
 
-bool cmdline_has(const char *word)
+/* The first word of the command line that begins like this, and its length; NULL if there is none.
+ */
+static const char *find_word(const char *start, size_t *len)
 {
-	size_t len = strlen(word);
+	size_t n = strlen(start);
 
 	for (const char *s = boot.cmdline; s && *s;) {
 		const char *end = s;
 
 		while (*end && *end != ' ')
 			end++;
-		if ((size_t)(end - s) == len && !memcmp(s, word, len))
-			return true;
+		*len = (size_t)(end - s);
+		if (*len >= n && !memcmp(s, start, n))
+			return s;
 		for (s = end; *s == ' '; s++)
 			;
 	}
-	return false;
+	return NULL;
+}
+
+bool cmdline_has(const char *word)
+{
+	size_t len;
+
+	return find_word(word, &len) && len == strlen(word);
+}
+
+bool cmdline_number(const char *name, uint64_t *value)
+{
+	size_t len, n = strlen(name);
+	const char *word = find_word(name, &len);
+
+	if (!word || len < n + 2 || word[n] != '=')
+		return false;
+	*value = 0;
+	for (size_t i = n + 1; i < len && word[i] >= '0' && word[i] <= '9'; i++)
+		*value = *value * 10 + (uint64_t)(word[i] - '0');
+	return true;
 }
 
 void start_boot_cpu(void) __attribute__((noreturn));
