@@ -3,7 +3,7 @@
 #
 #     tests/lab/lib/build.sh IMAGES OUTDIR
 #
-#   initramfs.cpio      busybox, the modules that reach the root file system, and tests/lab/init
+#   initramfs.cpio      busybox, the modules that reach the root file system, tests/lab/init and hold-kvm
 #   modules/VERSION     every module of the kernel, the often used ones uncompressed
 #
 # Nothing is done when nothing has changed.
@@ -21,14 +21,14 @@ die() {
 }
 
 PATH=$PATH:/usr/sbin:/sbin
-for tool in cpio xz zstd depmod flock busybox; do
+for tool in gcc cpio xz zstd depmod flock busybox; do
     command -v $tool >/dev/null || die "$tool is missing; images/host-setup.sh lab installs it"
 done
 [ -s "$images/kernel/version" ] || die "$images has no kernel; images/build.sh makes it"
 
 exec 9>"$out/.lock"
 flock 9
-inputs=$(cat "$images/kernel/version" "$lab/lib/build.sh" "$lab/modules" "$lab/init" "$(command -v busybox)" | sha256sum)
+inputs=$(cat "$images/kernel/version" "$lab/lib/build.sh" "$lab/modules" "$lab/init" "$lab/lib/hold-kvm.c" "$(command -v busybox)" | sha256sum)
 [ "$(cat "$out/stamp" 2>/dev/null)" != "$inputs" ] || exit 0
 
 echo "lab: making its initramfs and module tree" >&2
@@ -89,6 +89,7 @@ while read -r f; do
     n=$((n + 1))
 done <"$tmp/boot"
 install -m 755 "$lab/init" "$root/init"
+gcc -O2 -Wall -Werror -static -o "$root/bin/hold-kvm" "$lab/lib/hold-kvm.c"
 (cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0) >"$tmp/initramfs.cpio"
 
 rm -rf "$out/modules" "$out/stamp"
