@@ -119,6 +119,7 @@ int memory_create(struct guest_memory *m, const struct memory_config *config, ui
 		madvise(host, config->size, MADV_HUGEPAGE);
 
 	m->size = config->size;
+	m->page_size = page;
 	low = config->size < low_limit ? config->size : low_limit;
 	add_region(m, 0, low, host, 0);
 	if (config->size > low)
@@ -230,4 +231,67 @@ int memory_zero(const struct guest_memory *m, uint64_t gpa, size_t len)
 	for (int i = 0; i < n; i++)
 		memset(iov[i].iov_base, 0, iov[i].iov_len);
 	return 0;
+}
+
+static int64_t discard(const struct guest_memory *m, uint64_t fd_offset, uint64_t len)
+{
+	uint64_t mask = m->page_size - 1;
+	uint64_t start = (fd_offset + mask) & ~mask, end = (fd_offset + len) & ~mask;
+
+	if (start >= end)
+		return 0;
+	/*
+	 * The page is the file's, not the mapping's: madvise(MADV_DONTNEED) would only unmap it.
+	 * This takes it out of all mappings, ours, KVM's and those of other processes.
+	 */
+	while (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)start,
+			 (off_t)(end - start)) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return (int64_t)(end - start);
+}
+
+int64_t memory_discard(const struct guest_memory *m, uint64_t gpa, uint64_t len)
+{
+	int64_t sum = 0;
+
+	if (!memory_contains(m, gpa, len))
+		return -EFAULT;
+	if (__atomic_load_n(&m->pins, __ATOMIC_ACQUIRE))
+		return -EBUSY;
+	while (len > 0) {
+		const struct memory_region *r = find(m, gpa);
+		uint64_t offset = gpa - r->gpa;
+		uint64_t part = len < r->size - offset ? len : r->size - offset;
+		int64_t n = discard(m, r->fd_offset + offset, part);
+
+		if (n < 0)
+			return n;
+		sum += n;
+		gpa += part;
+		len -= part;
+	}
+	return sum;
+}
+
+int64_t memory_discard_host(const struct guest_memory *m, const void *host, uint64_t len)
+{
+	for (unsigned i = 0; i < m->nregions; i++) {
+		const struct memory_region *r = &m->region[i];
+		uint64_t offset = (uintptr_t)host - (uintptr_t)r->host;
+
+		if (offset < r->size && len <= r->size - offset)
+			return memory_discard(m, r->gpa + offset, len);
+	}
+	return -EFAULT;
+}
+
+void memory_pin(struct guest_memory *m)
+{
+	__atomic_fetch_add(&m->pins, 1, __ATOMIC_ACQ_REL);
+}
+
+void memory_unpin(struct guest_memory *m)
+{
+	__atomic_fetch_sub(&m->pins, 1, __ATOMIC_ACQ_REL);
 }

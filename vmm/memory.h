@@ -24,7 +24,9 @@ struct memory_region {
 
 struct guest_memory {
 	int fd;
-	uint64_t size; /* bytes of RAM over all regions */
+	uint64_t size;	    /* bytes of RAM over all regions */
+	uint64_t page_size; /* of the host's pages behind it */
+	unsigned pins;	    /* atomic: see memory_pin() */
 	unsigned nregions;
 	struct memory_region region[MEMORY_MAX_REGIONS]; /* ascending gpa, no overlap */
 };
@@ -63,5 +65,23 @@ int memory_zero(const struct guest_memory *m, uint64_t gpa, size_t len);
 
 /* Is every byte of the range RAM? */
 bool memory_contains(const struct guest_memory *m, uint64_t gpa, uint64_t len);
+
+/*
+ * Gives the host's pages behind the range back; it reads as zeros afterwards, and a new page is
+ * there as soon as somebody writes. Only whole pages inside the range are (so of 4 KiB out of a
+ * huge page, none). Returns how many bytes were given back, -EFAULT if a byte is not RAM, -EBUSY
+ * while memory is pinned, -errno of fallocate(2).
+ */
+int64_t memory_discard(const struct guest_memory *m, uint64_t gpa, uint64_t len);
+/* The same for a range that memory_iov() or memory_map() returned before. */
+int64_t memory_discard_host(const struct guest_memory *m, const void *host, uint64_t len);
+
+/*
+ * Somebody has made a device use the pages that are there now (VFIO maps them into an IOMMU): until
+ * unpinned, none is discarded, or the device would go on with pages the guest no longer has. Pins
+ * are counted.
+ */
+void memory_pin(struct guest_memory *m);
+void memory_unpin(struct guest_memory *m);
 
 #endif
