@@ -21,6 +21,7 @@ extern const struct device_row row_acpi_power;
 extern const struct device_row row_pvpanic;
 
 extern const struct device_row row_uart16550;
+extern const struct device_row row_virtio_net;
 extern const struct device_row row_virtio_blk;
 extern const struct device_row row_virtio_rng;
 

@@ -1,0 +1,496 @@
+/*
+ * virtio-net: a network card. Virtio 1.2 section 5.1. In: a backend that sends and receives frames
+ * with virtio's own header in front, so that offloads go through unchanged. This file makes the
+ * device, agrees on features and keeps configuration space; net_rx.c and net_tx.c move the frames.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/virtio/net.h"
+#include "devices/virtio/net_internal.h"
+#include "devices/virtio/pci.h"
+
+/* Configuration space ends where RSS would begin. */
+#define CONFIG_LEN   offsetof(struct virtio_net_config, rss_max_key_size)
+#define SPEED_MBIT   10000u /* as the kernel says of its taps */
+#define CONFIG(name) offsetof(struct virtio_net_config, name)
+
+/* ---- features -------------------------------------------------------------------------------- */
+
+/* What a backend's ability means for what we offer, either way. */
+static const struct {
+	uint32_t offload;
+	unsigned to_host, to_guest;
+} offload_features[] = {
+	{ NET_OFFLOAD_CSUM, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM },
+	{ NET_OFFLOAD_TSO4, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_GUEST_TSO4 },
+	{ NET_OFFLOAD_TSO6, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_GUEST_TSO6 },
+	{ NET_OFFLOAD_ECN, VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_GUEST_ECN },
+	{ NET_OFFLOAD_USO, VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_GUEST_USO4 },
+	{ NET_OFFLOAD_USO, VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_GUEST_USO6 },
+};
+
+#define OFFLOADS (sizeof(offload_features) / sizeof(offload_features[0]))
+
+/* Section 5.1.3.1: who wants the first must want one of the others. */
+static const struct {
+	unsigned feature;
+	uint64_t one_of;
+	const char *fault;
+} requirements[] = {
+	{ VIRTIO_NET_F_GUEST_TSO4, VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM),
+	  "GUEST_TSO4 wants GUEST_CSUM" },
+	{ VIRTIO_NET_F_GUEST_TSO6, VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM),
+	  "GUEST_TSO6 wants GUEST_CSUM" },
+	{ VIRTIO_NET_F_GUEST_USO4, VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM),
+	  "GUEST_USO4 wants GUEST_CSUM" },
+	{ VIRTIO_NET_F_GUEST_USO6, VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM),
+	  "GUEST_USO6 wants GUEST_CSUM" },
+	{ VIRTIO_NET_F_GUEST_ECN,
+	  VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_TSO6),
+	  "GUEST_ECN wants GUEST_TSO4 or GUEST_TSO6" },
+	{ VIRTIO_NET_F_HOST_TSO4, VIRTIO_BIT(VIRTIO_NET_F_CSUM), "HOST_TSO4 wants CSUM" },
+	{ VIRTIO_NET_F_HOST_TSO6, VIRTIO_BIT(VIRTIO_NET_F_CSUM), "HOST_TSO6 wants CSUM" },
+	{ VIRTIO_NET_F_HOST_USO, VIRTIO_BIT(VIRTIO_NET_F_CSUM), "HOST_USO wants CSUM" },
+	{ VIRTIO_NET_F_HOST_ECN,
+	  VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO4) | VIRTIO_BIT(VIRTIO_NET_F_HOST_TSO6),
+	  "HOST_ECN wants HOST_TSO4 or HOST_TSO6" },
+	{ VIRTIO_NET_F_CTRL_RX, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ), "CTRL_RX wants CTRL_VQ" },
+	{ VIRTIO_NET_F_CTRL_VLAN, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ), "CTRL_VLAN wants CTRL_VQ" },
+	{ VIRTIO_NET_F_GUEST_ANNOUNCE, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ),
+	  "GUEST_ANNOUNCE wants CTRL_VQ" },
+	{ VIRTIO_NET_F_MQ, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ), "MQ wants CTRL_VQ" },
+	{ VIRTIO_NET_F_CTRL_MAC_ADDR, VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ),
+	  "CTRL_MAC_ADDR wants CTRL_VQ" },
+};
+
+static const char *check_features(struct virtio_device *v, uint64_t features)
+{
+	(void)v;
+	for (size_t i = 0; i < sizeof(requirements) / sizeof(requirements[0]); i++)
+		if ((features & VIRTIO_BIT(requirements[i].feature)) &&
+		    !(features & requirements[i].one_of))
+			return requirements[i].fault;
+	return NULL;
+}
+
+static uint64_t offered(const struct net_info *info, const struct device_config *config)
+{
+	uint64_t bits =
+		VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS) |
+		VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX) |
+		VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_VLAN) |
+		VIRTIO_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |
+		VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX);
+
+	if (device_config_bool(config, "mergeable"))
+		bits |= VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
+	if (device_config_given(config, "mtu"))
+		bits |= VIRTIO_BIT(VIRTIO_NET_F_MTU);
+	if (info->queues > 1)
+		bits |= VIRTIO_BIT(VIRTIO_NET_F_MQ);
+	if (!info->offloads || !device_config_bool(config, "offloads"))
+		return bits;
+	for (size_t i = 0; i < OFFLOADS; i++)
+		if (info->offloads & offload_features[i].offload)
+			bits |= VIRTIO_BIT(offload_features[i].to_host) |
+				VIRTIO_BIT(offload_features[i].to_guest);
+	return bits | VIRTIO_BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS);
+}
+
+uint32_t virtio_net_receive_offloads(uint64_t features)
+{
+	uint64_t uso = VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO4) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_USO6);
+	uint32_t offloads = 0;
+
+	if (!(features & VIRTIO_BIT(VIRTIO_NET_F_GUEST_CSUM)))
+		return 0; /* segmentation needs it */
+	for (size_t i = 0; i < OFFLOADS; i++)
+		if (features & VIRTIO_BIT(offload_features[i].to_guest))
+			offloads |= offload_features[i].offload;
+	/* Backends know no difference between the two. */
+	if ((features & uso) != uso)
+		offloads &= ~NET_OFFLOAD_USO;
+	return offloads;
+}
+
+/* ---- configuration space --------------------------------------------------------------------- */
+
+void virtio_net_set_status(struct virtio_net *vn, uint16_t clear, uint16_t set, bool tell)
+{
+	uint16_t status, field;
+
+	pthread_mutex_lock(&vn->status_lock);
+	status = (uint16_t)((vn->status & ~clear) | set);
+	field = htole16(status);
+	if (status != vn->status) {
+		vn->status = status;
+		if (tell)
+			virtio_config_update(&vn->v, CONFIG(status), &field, sizeof(field));
+		else
+			virtio_config_set(&vn->v, CONFIG(status), &field, sizeof(field));
+	}
+	pthread_mutex_unlock(&vn->status_lock);
+}
+
+static void set_link(struct virtio_net *vn, bool up)
+{
+	__atomic_store_n(&vn->link, up, __ATOMIC_RELAXED);
+	virtio_net_set_status(vn, up ? 0 : VIRTIO_NET_S_LINK_UP, up ? VIRTIO_NET_S_LINK_UP : 0,
+			      true);
+}
+
+void virtio_net_set_link(struct device *dev, bool up)
+{
+	struct virtio_net *vn = (struct virtio_net *)dev; /* first member of the first member */
+
+	set_link(vn, up);
+	for (unsigned i = 0; i < vn->npairs; i++)
+		virtio_queue_kick(vn->pair[i].rxq);
+}
+
+void virtio_net_announce(struct device *dev)
+{
+	virtio_net_set_status((struct virtio_net *)dev, 0, VIRTIO_NET_S_ANNOUNCE, true);
+}
+
+static void fill_config(struct virtio_net *vn, const struct device_config *config)
+{
+	uint16_t mtu = 0;
+	struct virtio_net_config c = {
+		.status = htole16(vn->status),
+		.max_virtqueue_pairs = htole16((uint16_t)vn->npairs),
+		.speed = htole32(SPEED_MBIT),
+		.duplex = 1,
+	};
+
+	if (device_config_given(config, "mtu"))
+		mtu = (uint16_t)device_config_uint(config, "mtu");
+	c.mtu = htole16(mtu);
+	memcpy(c.mac, vn->mac, sizeof(c.mac));
+	virtio_config_set(&vn->v, 0, &c, CONFIG_LEN);
+}
+
+/* ---- pairs ----------------------------------------------------------------------------------- */
+
+static void set_pair(struct net_pair *p, bool enable)
+{
+	if (!p->started)
+		return; /* the device was not made whole */
+	if (enable)
+		net_queue_enable(p->backend, true);
+	pthread_mutex_lock(&p->rxq->lock);
+	p->rx.enabled = enable;
+	pthread_mutex_unlock(&p->rxq->lock);
+	if (!enable)
+		net_queue_enable(p->backend, false);
+	virtio_queue_kick(p->rxq); /* its loop begins to listen to the backend, or ends it */
+}
+
+void virtio_net_use_pairs(struct virtio_net *vn, unsigned n)
+{
+	/* The first is always used. */
+	for (unsigned i = 1; i < vn->npairs; i++)
+		set_pair(&vn->pair[i], i < n);
+}
+
+void virtio_net_publish_filter(struct virtio_net *vn)
+{
+	for (unsigned i = 0; i < vn->npairs; i++) {
+		struct net_pair *p = &vn->pair[i];
+
+		/* With MQ not negotiated, the control queue stands where a pair would be. */
+		if (p->rxq->index == __atomic_load_n(&vn->control, __ATOMIC_ACQUIRE))
+			break;
+		pthread_mutex_lock(&p->rxq->lock);
+		p->rx.filter = vn->filter;
+		pthread_mutex_unlock(&p->rxq->lock);
+	}
+}
+
+static void pair_readable(void *opaque)
+{
+	net_rx_readable(opaque);
+}
+
+static void pair_writable(void *opaque)
+{
+	net_tx_writable(opaque);
+}
+
+static void pair_gone(void *opaque)
+{
+	struct net_pair *p = opaque;
+
+	set_link(p->vn, false);
+}
+
+static const struct net_client pair_client = {
+	.readable = pair_readable,
+	.writable = pair_writable,
+	.gone = pair_gone,
+};
+
+/* ---- what the virtio layer calls ------------------------------------------------------------- */
+
+static void process(struct virtio_queue *q, struct virtq_chain **chains, unsigned n)
+{
+	struct virtio_net *vn = virtio_net_of(q->v);
+
+	if (q->index == __atomic_load_n(&vn->control, __ATOMIC_ACQUIRE)) {
+		net_ctrl_process(q, chains, n);
+	} else if (q->index % 2 == 1) {
+		net_tx_process(&vn->pair[q->index / 2], chains, n);
+	} else {
+		virtio_queue_break(q, "kick of a queue that has no use");
+		for (unsigned i = 0; i < n; i++)
+			virtio_queue_push(q, chains[i], 0);
+	}
+}
+
+static void drain(struct virtio_queue *q)
+{
+	struct virtio_net *vn = virtio_net_of(q->v);
+	unsigned pair = q->index / 2;
+
+	if (pair >= vn->npairs)
+		return; /* the control queue keeps nothing */
+	if (q->index % 2 == 0)
+		net_rx_drain(&vn->pair[pair]);
+	else
+		net_tx_drain(&vn->pair[pair]);
+}
+
+/* Section 5.1.2: where the control queue is depends on whether the driver has accepted MQ. */
+static void driver_ok(struct virtio_device *v)
+{
+	struct virtio_net *vn = virtio_net_of(v);
+	unsigned control = virtio_has(v, VIRTIO_NET_F_MQ) ? 2 * vn->npairs : 2;
+	uint32_t offloads = virtio_net_receive_offloads(v->features);
+
+	__atomic_store_n(&vn->control, control, __ATOMIC_RELEASE);
+	vn->filter.vlan = virtio_has(v, VIRTIO_NET_F_CTRL_VLAN);
+	for (unsigned i = 0; i < vn->npairs; i++) {
+		struct net_pair *p = &vn->pair[i];
+
+		pthread_mutex_lock(&p->rxq->lock);
+		p->rx.enabled = i == 0;
+		p->rx.mergeable = virtio_has(v, VIRTIO_NET_F_MRG_RXBUF);
+		p->rx.checksum = virtio_has(v, VIRTIO_NET_F_GUEST_CSUM);
+		p->rx.segment = offloads & ~NET_OFFLOAD_CSUM;
+		p->rx.filter = vn->filter;
+		pthread_mutex_unlock(&p->rxq->lock);
+	}
+	net_set_offloads(vn->net, offloads);
+}
+
+static void reset(struct virtio_device *v)
+{
+	struct virtio_net *vn = virtio_net_of(v);
+
+	net_filter_init(&vn->filter, vn->mac);
+	net_set_offloads(vn->net, 0);
+	virtio_net_set_status(vn, VIRTIO_NET_S_ANNOUNCE, 0, false);
+	virtio_config_set(v, CONFIG(mac), vn->mac, sizeof(vn->mac));
+	virtio_net_use_pairs(vn, 1);
+}
+
+/* Queues and transport are gone, or were never made. */
+static void destroy(struct virtio_device *v)
+{
+	struct virtio_net *vn = virtio_net_of(v);
+
+	for (unsigned i = 0; i < vn->npairs; i++) {
+		event_loop_destroy(vn->pair[i].loop);
+		net_rx_destroy(&vn->pair[i]);
+		net_tx_destroy(&vn->pair[i]);
+	}
+	net_close(vn->net);
+	pthread_mutex_destroy(&vn->status_lock);
+	free(vn);
+}
+
+static const struct virtio_device_ops net_ops = {
+	.process = process,
+	.drain = drain,
+	.check_features = check_features,
+	.driver_ok = driver_ok,
+	.reset = reset,
+	.destroy = destroy,
+};
+
+/* ---- life cycle ------------------------------------------------------------------------------ */
+
+/* The backend must not call any more before the queues go. */
+static void stop_backend(struct virtio_net *vn)
+{
+	pthread_mutex_lock(&vn->v.lock);
+	virtio_hold(&vn->v, VIRTIO_HOLD_PAUSE, true);
+	pthread_mutex_unlock(&vn->v.lock);
+	for (unsigned i = 0; i < vn->npairs; i++)
+		if (vn->pair[i].started)
+			net_queue_stop(vn->pair[i].backend);
+}
+
+static void op_destroy(struct device *dev)
+{
+	struct virtio_net *vn = (struct virtio_net *)dev;
+
+	stop_backend(vn);
+	vn->virtio_ops->destroy(dev);
+}
+
+static int make_pair(struct virtio_net *vn, unsigned index, const struct device_config *config,
+		     struct error *e)
+{
+	struct virtio_device *v = &vn->v;
+	struct net_pair *p = &vn->pair[index];
+	uint16_t size = (uint16_t)device_config_uint(config, "queue-size");
+	struct event_loop *loop = v->dev.host->loop;
+	char name[16];
+	int err;
+
+	p->vn = vn;
+	p->rxq = &v->queue[2 * index];
+	p->txq = &v->queue[2 * index + 1];
+	p->backend = net_queue(vn->net, index);
+	if (net_rx_init(p, size) || net_tx_init(p, size))
+		return error_set(e, -ENOMEM, "out of memory");
+	if (device_config_bool(config, "iothread")) {
+		snprintf(name, sizeof(name), index ? "%.10s.%u" : "%.10s", v->dev.name, index);
+		p->loop = event_loop_create(name, e);
+		if (!p->loop)
+			return -ENOMEM;
+		loop = p->loop;
+	}
+	err = virtio_queue_init(v, 2 * index, size, 0, loop, e);
+	if (!err)
+		err = virtio_queue_init(v, 2 * index + 1, size, 0, loop, e);
+	if (err)
+		return err;
+	p->rxq->kick.callback = net_rx_kicked; /* takes buffers when frames come: see there */
+	if (index > 0)
+		net_queue_enable(p->backend, false);
+	err = net_queue_start(p->backend, loop, &pair_client, p, e);
+	p->started = !err;
+	return err;
+}
+
+static int make_queues(struct virtio_net *vn, const struct device_config *config, struct error *e)
+{
+	uint16_t size = (uint16_t)device_config_uint(config, "queue-size");
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < vn->npairs; i++)
+		err = make_pair(vn, i, config, e);
+	if (!err)
+		err = virtio_queue_init(&vn->v, 2 * vn->npairs, size < 64 ? size : 64, 0,
+					vn->v.queue[0].loop, e);
+	for (unsigned i = 0; !err && i < vn->npairs; i++)
+		if (vn->pair[i].loop)
+			err = event_loop_start(vn->pair[i].loop, e);
+	return err;
+}
+
+int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
+		      int (*transport)(struct virtio_device *v, struct error *e),
+		      struct device **out, struct error *e)
+{
+	const struct net_info *info = net_info(net);
+	const struct virtio_identity identity = {
+		.id = VIRTIO_ID_NET,
+		.features = offered(info, config),
+		.nqueues = 2 * info->queues + 1,
+		.config_len = CONFIG_LEN,
+	};
+	struct virtio_net *vn = calloc(1, sizeof(*vn) + info->queues * sizeof(vn->pair[0]));
+	int err;
+
+	if (!vn) {
+		net_close(net);
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	vn->net = net;
+	vn->npairs = info->queues;
+	vn->control = 2 * info->queues;
+	vn->link = device_config_bool(config, "link");
+	vn->status = vn->link ? VIRTIO_NET_S_LINK_UP : 0;
+	pthread_mutex_init(&vn->status_lock, NULL);
+	err = net_flag_mac(config, vn->mac, e);
+	if (err) {
+		destroy(&vn->v);
+		return err;
+	}
+	net_filter_init(&vn->filter, vn->mac);
+	err = virtio_device_init(&vn->v, &net_ops, &identity, host, config, e);
+	if (!err) {
+		vn->virtio_ops = vn->v.dev.ops;
+		vn->device_ops = *vn->virtio_ops;
+		vn->device_ops.destroy = op_destroy;
+		vn->v.dev.ops = &vn->device_ops;
+		fill_config(vn, config);
+		err = make_queues(vn, config, e);
+	}
+	if (!err)
+		err = transport(&vn->v, e);
+	if (err) {
+		stop_backend(vn);
+		virtio_device_fini(&vn->v);
+		destroy(&vn->v);
+		return err;
+	}
+	*out = &vn->v.dev;
+	return 0;
+}
+
+static int create(struct device_host *host, const struct device_config *config, struct device **out,
+		  struct error *e)
+{
+	unsigned queues = 0;
+	struct net *net;
+	int err;
+
+	if (device_config_given(config, "queues"))
+		queues = (unsigned)device_config_uint(config, "queues");
+	err = net_open_flag(&net, config, queues, e);
+	return err ? err : virtio_net_create(host, config, net, virtio_pci_create, out, e);
+}
+
+static const struct device_key keys[] = {
+	NET_KEYS,
+	{ .name = "queues",
+	  .type = KEY_UINT,
+	  .min = 1,
+	  .max = NET_MAX_QUEUES,
+	  .help = "pairs of queues, each with its own thread; default 1, or one for each fd" },
+	{ .name = "iothread",
+	  .type = KEY_BOOL,
+	  .fallback = "on",
+	  .help = "serve queues on threads of their own, not on the main one" },
+	{ .name = "offloads",
+	  .type = KEY_BOOL,
+	  .fallback = "on",
+	  .help = "offer checksum and segmentation offloads that the target has" },
+	{ .name = "mergeable",
+	  .type = KEY_BOOL,
+	  .fallback = "on",
+	  .help = "offer MRG_RXBUF: a long frame in several small buffers" },
+	VIRTIO_KEYS("256"),
+	{ 0 },
+};
+
+const struct device_row row_virtio_net = {
+	.class = CLASS_NET,
+	.model = MODEL_VIRTIO,
+	.hw = "virtio-net",
+	.preferred = true,
+	.summary = "virtio network card on user-mode NAT or a tap",
+	.target = "user|TAP|fd:N",
+	.target_required = false,
+	.keys = keys,
+	.capabilities = DEVICE_CAN_PAUSE,
+	.create = create,
+};

@@ -1,0 +1,189 @@
+/*
+ * virtio-net, what its files share: net.c makes the device and agrees on features, net_rx.c and
+ * net_tx.c move frames, net_ctrl.c serves the control queue, net_filter.c decides what passes.
+ *
+ * Threads. A pair of queues (receive 2i, transmit 2i + 1) is served by one event loop, by default
+ * an I/O thread of its own: frames of one flow then stay on one thread and its cache, pairs share
+ * nothing they write, and the pair's backend queue needs no lock. The state of each direction is
+ * guarded by its virtqueue's lock, as vCPUs stop and reset queues.
+ *
+ * Lock order: v->lock, the control queue's lock, a receive queue's lock; the transmit queues' locks
+ * are not taken together with another queue's.
+ */
+#ifndef DEVICES_VIRTIO_NET_INTERNAL_H
+#define DEVICES_VIRTIO_NET_INTERNAL_H
+
+#include <linux/virtio_net.h>
+
+#include "devices/backend/net.h"
+#include "devices/virtio/net_filter.h"
+#include "devices/virtio/virtio.h"
+
+/* Newer than the headers of Debian 12. */
+#ifndef VIRTIO_NET_F_GUEST_USO4
+#define VIRTIO_NET_F_GUEST_USO4 54
+#define VIRTIO_NET_F_GUEST_USO6 55
+#define VIRTIO_NET_F_HOST_USO	56
+#endif
+
+struct virtio_net;
+struct net_pair;
+
+/* Chains taken and not yet given back, oldest first. */
+struct net_fifo {
+	struct virtq_chain **slot;
+	unsigned mask, head, count;
+};
+
+int net_fifo_init(struct net_fifo *f, unsigned size);
+void net_fifo_destroy(struct net_fifo *f);
+
+static inline struct virtq_chain *net_fifo_at(const struct net_fifo *f, unsigned i)
+{
+	return f->slot[(f->head + i) & f->mask];
+}
+
+/* There is room: a fifo holds as many as its virtqueue. */
+static inline void net_fifo_put(struct net_fifo *f, struct virtq_chain *chain)
+{
+	f->slot[(f->head + f->count++) & f->mask] = chain;
+}
+
+static inline struct virtq_chain *net_fifo_get(struct net_fifo *f)
+{
+	struct virtq_chain *chain = f->slot[f->head & f->mask];
+
+	f->head++;
+	f->count--;
+	return chain;
+}
+
+/* Back into the ring, or to the pool of a stopped one, newest first. */
+void net_fifo_unpop(struct net_fifo *f, struct virtq *ring);
+
+/* What is read into memory of ours first: the two headers that are looked at. */
+#define NET_RX_PEEK 18u /* Ethernet and a VLAN tag */
+#define NET_RX_HEAD (NET_HEADER + NET_RX_PEEK)
+
+struct net_rx_stats {
+	uint64_t filtered; /* not for this card */
+	uint64_t dropped;  /* no buffers they would fit, or no driver that could read them */
+	uint64_t starved;  /* times there was no buffer */
+	uint64_t copied;   /* bytes that had to go through memory of ours */
+};
+
+/* Guarded by the receive queue's lock. */
+struct net_rx {
+	bool enabled;	/* the driver uses this pair */
+	bool mergeable; /* MRG_RXBUF */
+	bool checksum;	/* GUEST_CSUM: the driver completes checksums */
+	bool segment;	/* … and segments */
+	struct net_filter filter;
+	struct net_fifo fifo;
+
+	/*
+	 * Where the next frame goes: our `head`, then the guest's buffers, then our `tail` for what
+	 * does not fit them. `front` is where the head goes in the guest's memory.
+	 */
+	uint8_t head[NET_RX_HEAD];
+	uint8_t *tail;
+	struct iovec iov[NET_MAX_IOV];
+	struct iovec front[NET_RX_HEAD];
+	int niov, nfront;
+	unsigned nchains; /* of the fifo's, in use for it */
+	size_t capacity;  /* bytes that fit the guest's buffers */
+	size_t peak;	  /* how long frames are lately: what to have room for */
+
+	/* A frame that waits for more buffers; 0: none. */
+	size_t waiting;
+	size_t tail_done, tail_len;
+
+	struct net_rx_stats stats;
+};
+
+struct net_tx_stats {
+	uint64_t dropped; /* refused by the backend, too long, or sent without a cable */
+	uint64_t blocked; /* times the backend took no more */
+};
+
+/* Guarded by the transmit queue's lock. */
+struct net_tx {
+	struct net_fifo fifo; /* wait for the backend */
+	struct net_tx_stats stats;
+};
+
+struct net_pair {
+	struct virtio_net *vn;
+	struct virtio_queue *rxq, *txq;
+	struct net_queue *backend;
+	struct event_loop *loop; /* its own, or NULL: the main loop */
+	bool started;
+	struct net_rx rx;
+	struct net_tx tx;
+};
+
+struct virtio_net {
+	struct virtio_device v; /* first */
+	struct device_ops device_ops;
+	const struct device_ops *virtio_ops;
+	struct net *net;
+	bool link;		     /* atomic: the cable is plugged in */
+	pthread_mutex_t status_lock; /* a leaf but for config_lock: guards status */
+	uint16_t status;
+	uint8_t mac[NET_MAC_LEN]; /* of the card */
+	unsigned control;	  /* atomic: index of the control queue */
+	struct net_filter filter; /* guarded by the control queue's lock, or no queue runs */
+	unsigned npairs;
+	struct net_pair pair[]; /* npairs */
+};
+
+static inline struct virtio_net *virtio_net_of(struct virtio_device *v)
+{
+	return (struct virtio_net *)v; /* first member */
+}
+
+static inline bool virtio_net_has_link(const struct virtio_net *vn)
+{
+	return __atomic_load_n(&vn->link, __ATOMIC_RELAXED);
+}
+
+/* ---- net_rx.c ---- */
+
+int net_rx_init(struct net_pair *p, unsigned queue_size);
+void net_rx_destroy(struct net_pair *p);
+void net_rx_kicked(void *opaque, uint32_t events); /* of the receive queue's doorbell */
+void net_rx_readable(struct net_pair *p);
+void net_rx_drain(struct net_pair *p); /* lock held */
+
+/* ---- net_tx.c ---- */
+
+int net_tx_init(struct net_pair *p, unsigned queue_size);
+void net_tx_destroy(struct net_pair *p);
+void net_tx_process(struct net_pair *p, struct virtq_chain **chains, unsigned n);
+void net_tx_writable(struct net_pair *p);
+void net_tx_drain(struct net_pair *p); /* lock held */
+
+/* ---- net_ctrl.c ---- */
+
+void net_ctrl_process(struct virtio_queue *q, struct virtq_chain **chains, unsigned n);
+
+/* ---- net.c ---- */
+
+/*
+ * The device over a backend, which it owns from here on, also on failure. Tests come in here; the
+ * transport is made by `transport`.
+ */
+int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
+		      int (*transport)(struct virtio_device *v, struct error *e),
+		      struct device **out, struct error *e);
+
+/* GUEST_… feature bits → what the backend may send us. */
+uint32_t virtio_net_receive_offloads(uint64_t features);
+/* Uses the first n pairs. The control queue's lock held, or no queue runs. */
+void virtio_net_use_pairs(struct virtio_net *vn, unsigned n);
+/* Gives every receive queue the filter. As above. */
+void virtio_net_publish_filter(struct virtio_net *vn);
+/* Changes bits of the status field and tells the driver. Any thread. */
+void virtio_net_set_status(struct virtio_net *vn, uint16_t clear, uint16_t set, bool tell);
+
+#endif
