@@ -26,14 +26,16 @@ static int make(int kvm, int irqchip)
 	return ioctl(vm, KVM_CREATE_VCPU, 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const char *path = argc > 1 ? argv[1] : "/dev/kvm";
+
 	struct kvm_sregs sregs;
-	int kvm = open("/dev/kvm", O_RDWR);
+	int kvm = open(path, O_RDWR);
 	int software_off, hardware_off, none;
 
 	if (kvm < 0) {
-		perror("hold-kvm: /dev/kvm");
+		perror(path);
 		return 1;
 	}
 	software_off = make(kvm, 1); /* as every new APIC is */
