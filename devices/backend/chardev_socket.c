@@ -8,20 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "devices/backend/chardev_impl.h"
+#include "devices/backend/unix_listener.h"
 
 #define BACKLOG 8
 
 struct socket_state {
-	struct event_source listener;
-	struct sockaddr_un address;
-	bool bound;
-	dev_t dev; /* the file we bound, so that we remove no other */
-	ino_t ino;
+	struct unix_listener listener;
+	struct event_source source;
 };
 
 static int attach(struct chardev *chr, int fd)
@@ -41,14 +37,14 @@ static int attach(struct chardev *chr, int fd)
 /* One-shot, so the queue is left alone until this client has gone. */
 static void listen_on(struct socket_state *s)
 {
-	event_modify(&s->listener, EPOLLIN | EPOLLONESHOT);
+	event_modify(&s->source, EPOLLIN | EPOLLONESHOT);
 }
 
 static void client_came(void *opaque, uint32_t events)
 {
 	struct chardev *chr = opaque;
 	struct socket_state *s = chr->state;
-	int fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(s->source.fd, NULL, NULL, SOCK_CLOEXEC);
 
 	(void)events;
 	if (fd < 0 || attach(chr, fd) < 0)
@@ -72,81 +68,26 @@ static void socket_hangup(struct chardev *chr, bool output_failed)
 static void socket_close(struct chardev *chr)
 {
 	struct socket_state *s = chr->state;
-	struct stat st;
 
-	event_del(&s->listener);
-	if (s->listener.fd >= 0)
-		close(s->listener.fd);
-	if (s->bound && lstat(s->address.sun_path, &st) == 0 && st.st_dev == s->dev &&
-	    st.st_ino == s->ino)
-		unlink(s->address.sun_path);
+	event_del(&s->source);
+	unix_listener_close(&s->listener);
 	free(s);
 	chr->state = NULL;
 }
 
-/* A socket file that nobody listens on any more; anything else is left alone. */
-static bool is_stale(const struct sockaddr_un *address)
-{
-	struct stat st;
-	int fd, err;
-
-	if (lstat(address->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	err = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? errno : 0;
-	close(fd);
-	return err == ECONNREFUSED;
-}
-
-static int try_bind(struct socket_state *s)
-{
-	const struct sockaddr *address = (const struct sockaddr *)&s->address;
-
-	return bind(s->listener.fd, address, sizeof(s->address)) < 0 ? -errno : 0;
-}
-
-static int bind_path(struct socket_state *s)
-{
-	struct stat st;
-	int err;
-
-	/* Whoever connects has the guest's console: nobody but the owner. */
-	if (fchmod(s->listener.fd, 0600) < 0)
-		return -errno;
-	err = try_bind(s);
-	if (err == -EADDRINUSE && is_stale(&s->address)) {
-		unlink(s->address.sun_path);
-		err = try_bind(s);
-	}
-	if (err)
-		return err;
-	if (lstat(s->address.sun_path, &st) < 0)
-		return -errno;
-	s->bound = true;
-	s->dev = st.st_dev;
-	s->ino = st.st_ino;
-	return listen(s->listener.fd, BACKLOG) < 0 ? -errno : 0;
-}
-
-static int set_up(struct chardev *chr, struct socket_state *s, const char *path)
+static int watch(struct chardev *chr, struct socket_state *s, const char *path, struct error *e)
 {
 	int err;
 
-	s->listener.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->listener.fd < 0)
-		return -errno;
-	err = bind_path(s);
-	if (err)
-		return err;
 	chr->label = strdup(path);
 	if (!chr->label)
-		return -ENOMEM;
-	s->listener.events = EPOLLIN | EPOLLONESHOT;
-	s->listener.callback = client_came;
-	s->listener.opaque = chr;
-	return event_add(chr->loop, &s->listener);
+		return error_set(e, -ENOMEM, "out of memory");
+	s->source.fd = s->listener.fd;
+	s->source.events = EPOLLIN | EPOLLONESHOT;
+	s->source.callback = client_came;
+	s->source.opaque = chr;
+	err = event_add(chr->loop, &s->source);
+	return err ? error_set_errno(e, err, "cannot listen on %s", path) : 0;
 }
 
 static int socket_open(struct chardev *chr, const char *path, struct error *e)
@@ -156,20 +97,13 @@ static int socket_open(struct chardev *chr, const char *path, struct error *e)
 
 	if (!s)
 		return error_set(e, -ENOMEM, "out of memory");
-	s->listener.fd = -1;
-	s->address.sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(s->address.sun_path)) {
-		free(s);
-		return error_set(e, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes",
-				 path, sizeof(s->address.sun_path) - 1);
-	}
-	strcpy(s->address.sun_path, path);
 	chr->state = s;
-	err = set_up(chr, s, path);
+	err = unix_listener_open(&s->listener, path, BACKLOG, e);
 	if (!err)
-		return 0;
-	socket_close(chr);
-	return error_set_errno(e, err, "cannot listen on %s", path);
+		err = watch(chr, s, path, e);
+	if (err)
+		socket_close(chr);
+	return err;
 }
 
 const struct chardev_kind chardev_socket = {
