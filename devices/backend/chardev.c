@@ -190,6 +190,11 @@ void chardev_set_client(struct chardev *chr, const struct chardev_client *client
 	event_call(chr->loop, set_client_on_loop, &call);
 }
 
+bool chardev_size(const struct chardev *chr, struct chardev_size *size)
+{
+	return chr->kind->size && chr->kind->size(chr, size);
+}
+
 const char *chardev_label(const struct chardev *chr)
 {
 	return chr->label;

@@ -34,6 +34,12 @@ struct chardev_client {
 	void (*writable)(void *opaque);
 	/* The other side came or went (sockets, pty). May be NULL. */
 	void (*carrier)(void *opaque, bool present);
+	/* chardev_size() may say something else now. May be NULL. */
+	void (*resized)(void *opaque);
+};
+
+struct chardev_size {
+	uint16_t columns, rows;
 };
 
 /* What Ctrl-A x and Ctrl-A b on a terminal do; called on the loop's thread. */
@@ -61,6 +67,8 @@ void chardev_set_client(struct chardev *chr, const struct chardev_client *client
 size_t chardev_write(struct chardev *chr, const void *buf, size_t len);
 /* can_receive() has grown: read from outside again. Any thread. */
 void chardev_accept_input(struct chardev *chr);
+/* How large the screen is; false if there is none (all kinds but a terminal). Any thread. */
+bool chardev_size(const struct chardev *chr, struct chardev_size *size);
 /* Something to show the user, e.g. the pty's name; NULL if none. */
 const char *chardev_label(const struct chardev *chr);
 

@@ -26,6 +26,8 @@ struct chardev_kind {
 	bool (*may_read)(struct chardev *chr);
 	/* Takes escapes out of the input, if `filtering`; out has room for 2 × len. */
 	size_t (*filter)(struct chardev *chr, const uint8_t *in, size_t len, uint8_t *out);
+	/* As chardev_size(). May be NULL. */
+	bool (*size)(const struct chardev *chr, struct chardev_size *size);
 };
 
 extern const struct chardev_kind chardev_stdio, chardev_pty, chardev_file, chardev_socket,

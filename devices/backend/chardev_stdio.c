@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "devices/backend/chardev_impl.h"
@@ -21,16 +22,16 @@
 struct stdio_state {
 	bool tty;
 	bool escaped;		  /* Ctrl-A was the last byte */
-	struct event_source wake; /* the process was stopped and goes on */
+	struct event_source wake; /* the process was stopped and goes on, or the size changed */
 	struct event_timer foreground;
 };
 
 static void help(struct chardev *chr)
 {
-	chardev_say(chr, "\r\nmvm: Ctrl-A x  quit\r\n"
-			 "     Ctrl-A b  send a break\r\n"
-			 "     Ctrl-A h  this help\r\n"
-			 "     Ctrl-A Ctrl-A  send Ctrl-A\r\n");
+	chardev_say(chr, "\nmvm: Ctrl-A x  quit\n"
+			 "     Ctrl-A b  send a break\n"
+			 "     Ctrl-A h  this help\n"
+			 "     Ctrl-A Ctrl-A  send Ctrl-A\n");
 }
 
 /* The byte after Ctrl-A; what goes to the guest is put in out. */
@@ -107,7 +108,20 @@ static void woken(void *opaque, uint32_t events)
 	(void)events;
 	if (read(s->wake.fd, &count, sizeof(count)) < 0)
 		return;
+	if (chr->client && chr->client->resized)
+		chr->client->resized(chr->client_opaque);
 	chardev_pump(chr);
+}
+
+static bool stdio_size(const struct chardev *chr, struct chardev_size *size)
+{
+	const struct stdio_state *s = chr->state;
+	struct winsize ws;
+
+	if (!s->tty || ioctl(STDIN_FILENO, TIOCGWINSZ, &ws) < 0)
+		return false;
+	*size = (struct chardev_size){ .columns = ws.ws_col, .rows = ws.ws_row };
+	return true;
 }
 
 static void stdio_close(struct chardev *chr)
@@ -202,4 +216,5 @@ const struct chardev_kind chardev_stdio = {
 	.close = stdio_close,
 	.may_read = stdio_may_read,
 	.filter = stdio_filter,
+	.size = stdio_size,
 };

@@ -25,7 +25,7 @@ static struct {
 	int tty;  /* -1: none */
 	int wake; /* eventfd */
 	struct termios cooked;
-	struct sigaction old_tstp, old_cont;
+	struct sigaction old_tstp, old_cont, old_winch;
 } terminal = { .tty = -1, .wake = -1 };
 
 /* A terminal that is not our controlling one knows no background. */
@@ -130,8 +130,18 @@ static void on_tstp(int sig)
 	errno = saved;
 }
 
+static void on_winch(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	wake();
+	errno = saved;
+}
+
 static void install_handlers(void)
 {
+	struct sigaction winch = { .sa_handler = on_winch, .sa_flags = SA_RESTART };
 	struct sigaction tstp = { .sa_handler = on_tstp, .sa_flags = SA_RESTART };
 	struct sigaction cont = { .sa_handler = on_cont, .sa_flags = SA_RESTART };
 
@@ -140,6 +150,7 @@ static void install_handlers(void)
 	if (terminal.old_tstp.sa_handler != SIG_IGN)
 		sigaction(SIGTSTP, &tstp, NULL);
 	sigaction(SIGCONT, &cont, &terminal.old_cont);
+	sigaction(SIGWINCH, &winch, &terminal.old_winch);
 	terminal.handlers = true;
 }
 
@@ -166,6 +177,7 @@ void chardev_terminal_release(void)
 	if (terminal.handlers) {
 		sigaction(SIGTSTP, &terminal.old_tstp, NULL);
 		sigaction(SIGCONT, &terminal.old_cont, NULL);
+		sigaction(SIGWINCH, &terminal.old_winch, NULL);
 	}
 	terminal.handlers = false;
 	terminal.known = false;

@@ -11,7 +11,8 @@
 int chardev_terminal_claim(void);
 /*
  * The terminal whose modes to change, and an eventfd to signal after the process was stopped and
- * goes on. Both stay the caller's and must live until the release.
+ * goes on, or the terminal's size has changed. Both stay the caller's and must live until the
+ * release.
  */
 void chardev_terminal_use(int tty, int wake);
 /* Restores and lets go. */
