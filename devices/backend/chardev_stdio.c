@@ -94,9 +94,13 @@ static bool stdio_may_read(struct chardev *chr)
 	return false;
 }
 
+/* Not only when there is input: in line mode, a key alone is none yet. */
 static void foreground_due(void *opaque)
 {
-	chardev_pump(opaque);
+	struct chardev *chr = opaque;
+
+	if (stdio_may_read(chr))
+		chardev_pump(chr);
 }
 
 static void woken(void *opaque, uint32_t events)
@@ -110,7 +114,7 @@ static void woken(void *opaque, uint32_t events)
 		return;
 	if (chr->client && chr->client->resized)
 		chr->client->resized(chr->client_opaque);
-	chardev_pump(chr);
+	foreground_due(chr);
 }
 
 static bool stdio_size(const struct chardev *chr, struct chardev_size *size)
