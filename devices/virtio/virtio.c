@@ -440,6 +440,8 @@ int virtio_queue_init(struct virtio_device *v, unsigned index, uint16_t max_size
 
 void virtio_device_fini(struct virtio_device *v)
 {
+	if (v->ops->detach)
+		v->ops->detach(v);
 	pthread_mutex_lock(&v->lock);
 	device_reset(v);
 	pthread_mutex_unlock(&v->lock);

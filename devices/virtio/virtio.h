@@ -66,6 +66,8 @@ struct virtio_device_ops {
 			     uint64_t value);
 	/* After all queues have stopped. v->lock held. May be NULL. */
 	void (*reset)(struct virtio_device *v);
+	/* The queues go next: no timer, socket or backend may use them after this. Or NULL. */
+	void (*detach)(struct virtio_device *v);
 	/* Frees the device; transport and queues are gone already. */
 	void (*destroy)(struct virtio_device *v);
 };
