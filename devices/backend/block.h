@@ -45,10 +45,21 @@ struct block_request {
 
 enum block_format { BLOCK_RAW, BLOCK_QCOW2 };
 
+enum block_cache {
+	BLOCK_CACHE_WRITEBACK, /* the host's page cache; FLUSH reaches the disk */
+	BLOCK_CACHE_DIRECT,    /* data passes by the page cache (O_DIRECT) */
+	BLOCK_CACHE_UNSAFE,    /* the page cache, and FLUSH does nothing */
+};
+
+enum block_engine { BLOCK_ENGINE_AUTO, BLOCK_ENGINE_IO_URING, BLOCK_ENGINE_THREADS };
+
 struct block_config {
 	const char *path;
 	enum block_format format;
+	enum block_cache cache;
+	enum block_engine engine;
 	bool read_only;
+	bool no_backing; /* qcow2: refuse an image that has a backing file */
 };
 
 struct block_info {

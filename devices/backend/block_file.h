@@ -1,0 +1,56 @@
+/*
+ * The file under an image: whole transfers at an offset, syncs and holes, with short transfers
+ * continued. With cache=direct the disk's data passes by the page cache (O_DIRECT) on a descriptor
+ * of its own; an image's metadata never does. Everything is synchronous and thread-safe.
+ */
+#ifndef DEVICES_BACKEND_BLOCK_FILE_H
+#define DEVICES_BACKEND_BLOCK_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "devices/backend/block.h"
+
+struct block_file {
+	int fd;		     /* through the page cache; holds the lock */
+	int direct;	     /* O_DIRECT, or -1 */
+	uint32_t align;	     /* what O_DIRECT wants of memory addresses; 1 without */
+	bool unsafe;	     /* cache=unsafe: nothing is ever synced */
+	bool is_device;	     /* block device: it cannot grow, and new space is not zero */
+	uint64_t size;	     /* bytes, when it was opened */
+	uint64_t dev, inode; /* which file this is; of a block device, its device number */
+};
+
+#define BLOCK_FILE_CLOSED ((struct block_file){ .fd = -1, .direct = -1, .align = 1 })
+
+/* Opens and locks it; refuses what is neither a regular file nor a block device. */
+int block_file_open(struct block_file *f, const char *path, bool read_only, enum block_cache cache,
+		    struct error *e);
+void block_file_close(struct block_file *f);
+
+/* The descriptor that disk data goes through. */
+static inline int block_file_data_fd(const struct block_file *f)
+{
+	return f->direct >= 0 ? f->direct : f->fd;
+}
+/* Whether these iovecs can be given to that descriptor as they are. */
+bool block_file_aligned(const struct block_file *f, const struct iovec *iov, int niov);
+
+/* Metadata. What is behind the end of the file reads as zeroes. 0 or -errno. */
+int block_file_read(const struct block_file *f, void *buf, size_t len, uint64_t offset);
+int block_file_write(const struct block_file *f, const void *buf, size_t len, uint64_t offset);
+
+/* The disk's data; iovecs as in preadv2(2), flags are RWF_…. 0, or -errno. */
+int block_file_readv(const struct block_file *f, const struct iovec *iov, int niov, uint64_t offset,
+		     int flags);
+int block_file_writev(const struct block_file *f, const struct iovec *iov, int niov,
+		      uint64_t offset, int flags);
+
+int block_file_sync(const struct block_file *f);
+int block_file_punch(const struct block_file *f, uint64_t offset, uint64_t len);
+/* Makes zeroes by fallocate(2), or by writing them. */
+int block_file_zero(const struct block_file *f, uint64_t offset, uint64_t len);
+
+#endif

@@ -1,0 +1,220 @@
+/*
+ * qcow2 images, read and written at random and compared with an array of bytes; at the end QEMU's
+ * own tool says whether the image is sound and equal.
+ */
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/qcow2_rig.h"
+
+TestSuite(qcow2, .init = rig_begin, .fini = rig_end, .timeout = 120);
+
+#define STEPS 10000
+
+enum under { UNDER_NOTHING, UNDER_RAW, UNDER_QCOW2, UNDER_COUNT };
+enum begin { BEGIN_EMPTY, BEGIN_COMPRESSED, BEGIN_SNAPSHOT, BEGIN_COUNT };
+
+static uint64_t size_for(unsigned bits)
+{
+	uint64_t cluster = 1ull << bits;
+	uint64_t size = cluster * 20 > 3u << 20 ? cluster * 20 : 3u << 20;
+
+	return size - cluster + 512 * 3; /* the last cluster is cut short */
+}
+
+static void make_under(enum under under, struct rig_disk *d, struct rig_random *r)
+{
+	uint64_t len = d->size / 2 / 512 * 512 + 512;
+
+	memset(d->bytes, 0, d->size);
+	if (under == UNDER_NOTHING)
+		return;
+	rig_fill(r, d->bytes, len);
+	if (under == UNDER_RAW)
+		len -= 100; /* ragged */
+	memset(d->bytes + len, 0, d->size - len);
+	rig_write_file(rig_path("base.raw"), d->bytes, len);
+	if (under == UNDER_QCOW2) {
+		cr_assert_eq(rig_run("qemu-img convert -f raw -O qcow2 base.raw base.qcow2"), 0);
+		cr_assert_eq(
+			rig_run("qemu-img create -q -f qcow2 -F qcow2 -b base.qcow2 mid.qcow2"), 0);
+		memset(d->bytes + 12345, 0x77, 70000);
+		cr_assert_eq(
+			rig_run("qemu-io -f qcow2 -c 'write -q -P 0x77 12345 70000' mid.qcow2"), 0);
+	}
+}
+
+static void make_image(unsigned version, unsigned bits, enum under under, const char *more,
+		       struct rig_disk *d)
+{
+	static const char *const backing[] = { "", "-F raw -b base.raw", "-F qcow2 -b mid.qcow2" };
+
+	cr_assert_eq(rig_run("qemu-img create -q -f qcow2 -o compat=%s,cluster_size=%u%s %s image "
+			     "%llu",
+			     version == 2 ? "0.10" : "1.1", 1u << bits, more, backing[under],
+			     (unsigned long long)d->size),
+		     0);
+}
+
+static void compress(unsigned version, unsigned bits, enum under under, struct rig_disk *d,
+		     struct rig_random *r)
+{
+	/* Only every other piece, so that holes let the backing file through. */
+	for (uint64_t at = 0; at + 40000 < d->size && under == UNDER_NOTHING; at += 90000)
+		rig_fill(r, d->bytes + at, 40000);
+	rig_write_file(rig_path("full.raw"), d->bytes, d->size);
+	cr_assert_eq(rig_run("qemu-img convert -c -f raw -O qcow2 -o compat=%s,cluster_size=%u "
+			     "full.raw image",
+			     version == 2 ? "0.10" : "1.1", 1u << bits),
+		     0);
+}
+
+static void run(unsigned version, unsigned bits, enum under under, enum begin begin,
+		const char *more, enum block_cache cache)
+{
+	struct rig_disk d = { .path = rig_path("image"),
+			      .options = { .cache = cache },
+			      .size = size_for(bits),
+			      .random = { version * 1000 + bits * 10 + under * 3 + begin } };
+	struct rig_random r = { bits };
+	uint8_t *before = malloc(d.size);
+
+	d.bytes = malloc(d.size);
+	d.max = (1ull << bits) * 3 < 100000 ? 100000 : (1ull << bits) * 3;
+	make_under(under, &d, &r);
+	if (begin == BEGIN_COMPRESSED)
+		compress(version, bits, under, &d, &r);
+	else
+		make_image(version, bits, under, more, &d);
+	if (begin == BEGIN_SNAPSHOT) {
+		rig_disk_open(&d);
+		rig_disk_steps(&d, 500);
+		rig_disk_close(&d);
+		memcpy(before, d.bytes, d.size);
+		cr_assert_eq(rig_run("qemu-img snapshot -c before image"), 0);
+	}
+	rig_disk_open(&d);
+	rig_disk_steps(&d, bits > 16 ? STEPS / 10 : STEPS);
+	rig_disk_compare(&d);
+	rig_disk_close(&d);
+	rig_disk_judge(&d);
+	cr_assert_gt(d.mapped, 10);
+	if (begin == BEGIN_SNAPSHOT) {
+		cr_assert_eq(rig_run("qemu-img snapshot -a before image"), 0);
+		memcpy(d.bytes, before, d.size);
+		rig_disk_judge(&d);
+	}
+	free(d.bytes);
+	free(before);
+}
+
+struct shape {
+	unsigned version, bits;
+	enum under under;
+	enum begin begin;
+};
+
+ParameterizedTestParameters(qcow2, random)
+{
+	static struct shape shapes[2 * 4 * UNDER_COUNT * BEGIN_COUNT];
+	static const unsigned bits[] = { 9, 12, 16, 21 };
+	size_t n = 0;
+
+	for (unsigned version = 2; version <= 3; version++)
+		for (unsigned b = 0; b < 4; b++)
+			for (int under = 0; under < UNDER_COUNT; under++)
+				for (int begin = 0; begin < BEGIN_COUNT; begin++)
+					shapes[n++] =
+						(struct shape){ version, bits[b], (enum under)under,
+								(enum begin)begin };
+	return cr_make_param_array(struct shape, shapes, n);
+}
+
+ParameterizedTest(struct shape *s, qcow2, random)
+{
+	rig_need_qemu_img();
+	run(s->version, s->bits, s->under, s->begin, "", BLOCK_CACHE_WRITEBACK);
+}
+
+Test(qcow2, lazy_refcounts)
+{
+	rig_need_qemu_img();
+	run(3, 12, UNDER_RAW, BEGIN_EMPTY, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
+}
+
+Test(qcow2, lazy_refcounts_with_a_snapshot)
+{
+	rig_need_qemu_img();
+	run(3, 9, UNDER_NOTHING, BEGIN_SNAPSHOT, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
+}
+
+Test(qcow2, direct)
+{
+	rig_need_qemu_img();
+	run(3, 16, UNDER_RAW, BEGIN_EMPTY, "", BLOCK_CACHE_DIRECT);
+}
+
+Test(qcow2, unsafe)
+{
+	rig_need_qemu_img();
+	run(3, 12, UNDER_QCOW2, BEGIN_EMPTY, "", BLOCK_CACHE_UNSAFE);
+}
+
+ParameterizedTestParameters(qcow2, refcount_widths)
+{
+	static unsigned orders[] = { 0, 1, 2, 3, 4, 5, 6 };
+
+	return cr_make_param_array(unsigned, orders, 7);
+}
+
+ParameterizedTest(unsigned *order, qcow2, refcount_widths)
+{
+	char more[32];
+
+	rig_need_qemu_img();
+	snprintf(more, sizeof(more), ",refcount_bits=%u", 1u << *order);
+	run(3, 9, UNDER_NOTHING, BEGIN_EMPTY, more, BLOCK_CACHE_WRITEBACK);
+}
+
+/* ---- without qemu-img ------------------------------------------------------------------------ */
+
+ParameterizedTestParameters(qcow2, own_images)
+{
+	static struct rig_image images[] = {
+		{ .version = 2, .cluster_bits = 9, .size = 3u << 20 },
+		{ .version = 2, .cluster_bits = 16, .size = (3u << 20) + 512 },
+		{ .version = 3, .cluster_bits = 9, .refcount_order = 4, .size = 3u << 20 },
+		{ .version = 3, .cluster_bits = 9, .refcount_order = 6, .size = 3u << 20 },
+		{ .version = 3, .cluster_bits = 10, .refcount_order = 0, .size = 2u << 20 },
+		{ .version = 3, .cluster_bits = 12, .refcount_order = 5, .size = 3u << 20 },
+		{ .version = 3,
+		  .cluster_bits = 16,
+		  .refcount_order = 4,
+		  .size = 3u << 20,
+		  .compatible = 1 },
+		{ .version = 3, .cluster_bits = 21, .refcount_order = 4, .size = 40u << 20 },
+	};
+
+	return cr_make_param_array(struct rig_image, images, sizeof(images) / sizeof(images[0]));
+}
+
+ParameterizedTest(struct rig_image *image, qcow2, own_images)
+{
+	struct rig_disk d = { .path = rig_path("own"),
+			      .size = image->size,
+			      .max = 200000,
+			      .bytes = calloc(1, image->size),
+			      .random = { image->cluster_bits } };
+
+	rig_make(d.path, image);
+	rig_disk_open(&d);
+	rig_disk_steps(&d, STEPS);
+	rig_disk_compare(&d);
+	rig_disk_close(&d);
+	rig_disk_judge(&d);
+	free(d.bytes);
+}
