@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "devices/backend/block.h"
+#include "devices/virtio/blk.h"
 #include "devices/virtio/pci.h"
-#include "devices/virtio/virtio.h"
 
 #define MAX_QUEUES 16u
 /* What one request may ask for, so that draining never takes long. In sectors. */
@@ -401,22 +401,18 @@ static int set_serial(struct blk *blk, const struct device_config *config, struc
 	return 0;
 }
 
-static int create(struct device_host *host, const struct device_config *config, struct device **out,
-		  struct error *e)
+int virtio_blk_create(struct device_host *host, const struct device_config *config,
+		      struct block *block, struct device **out, struct error *e)
 {
-	const struct block_config backend = {
-		.path = config->target,
-		.format = BLOCK_RAW,
-		.read_only = device_config_bool(config, "ro"),
-	};
 	struct blk *blk = calloc(1, sizeof(*blk));
 	int err;
 
-	if (!blk)
+	if (!blk) {
+		block_close(block);
 		return error_set(e, -ENOMEM, "out of memory");
+	}
+	blk->block = block;
 	err = set_serial(blk, config, e);
-	if (!err)
-		err = block_open(&blk->block, &backend, e);
 	if (err) {
 		destroy(&blk->v);
 		return err;
@@ -429,6 +425,20 @@ static int create(struct device_host *host, const struct device_config *config, 
 	}
 	*out = &blk->v.dev;
 	return 0;
+}
+
+static int create(struct device_host *host, const struct device_config *config, struct device **out,
+		  struct error *e)
+{
+	const struct block_config backend = {
+		.path = config->target,
+		.format = BLOCK_RAW,
+		.read_only = device_config_bool(config, "ro"),
+	};
+	struct block *block;
+	int err = block_open(&block, &backend, e);
+
+	return err ? err : virtio_blk_create(host, config, block, out, e);
 }
 
 static const struct device_key keys[] = {

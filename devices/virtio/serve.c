@@ -94,7 +94,7 @@ static void serve(struct virtio_queue *q)
 {
 	unsigned budget = BUDGET;
 
-	if (!q->running || q->held)
+	if (!q->running || q->held || (q->v->ops->pull && q->v->ops->pull(q)))
 		return;
 	q->serving = true;
 	while (pass(q, &budget))

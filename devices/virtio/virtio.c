@@ -17,7 +17,7 @@
 
 void virtio_misuse(struct virtio_device *v, const char *what)
 {
-	log_guest(&v->misuse, "%s: %s: ignored", v->dev.name, what);
+	log_guest(&v->misuse, "%s: driver breaks a rule: %s", v->dev.name, what);
 }
 
 /* ---- status ---------------------------------------------------------------------------------- */
@@ -72,9 +72,9 @@ static bool features_acceptable(struct virtio_device *v)
 	const char *why;
 
 	if (features & ~v->offered)
-		why = "driver accepts features that were not offered";
+		why = "features accepted that were not offered";
 	else if (!(features & VIRTIO_BIT(VIRTIO_F_VERSION_1)))
-		why = "driver does not accept VERSION_1";
+		why = "VERSION_1 not accepted";
 	else
 		why = v->ops->check_features ? v->ops->check_features(v, features) : NULL;
 	if (why)
@@ -109,7 +109,7 @@ void virtio_set_status(struct virtio_device *v, uint8_t value)
 		return;
 	}
 	if (old & STATUS_WRITABLE & ~value)
-		virtio_misuse(v, "driver clears a status bit");
+		virtio_misuse(v, "status bit cleared");
 	added = value & STATUS_WRITABLE & ~old;
 	status_add(v, added & (VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
 			       VIRTIO_CONFIG_S_FAILED));
@@ -196,7 +196,7 @@ static void config_store(struct virtio_device *v, unsigned offset, const void *b
 			 uint8_t generations)
 {
 	pthread_mutex_lock(&v->config_lock);
-	if (config_inside(v, offset, len))
+	if (len && config_inside(v, offset, len))
 		memcpy(v->config + offset, buf, len);
 	__atomic_fetch_add(&v->generation, generations, __ATOMIC_ACQ_REL);
 	pthread_mutex_unlock(&v->config_lock);

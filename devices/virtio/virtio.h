@@ -50,6 +50,13 @@ struct virtio_device_ops {
 	 * what is pushed later is shown by virtio_queue_publish().
 	 */
 	void (*process)(struct virtio_queue *q, struct virtq_chain **chains, unsigned n);
+	/*
+	 * For a queue that the device takes from by itself (receive buffers): called in place of
+	 * process() when there may be chains (a kick, start, the end of a hold), q->lock held; it
+	 * uses virtq_pop(), virtq_enable_kicks() and virtio_queue_break() as it needs. False: not
+	 * such a queue. May be NULL.
+	 */
+	bool (*pull)(struct virtio_queue *q);
 	/* Nothing is left to process until the next kick; q->lock held. May be NULL. */
 	void (*idle)(struct virtio_queue *q);
 	/*
