@@ -88,7 +88,7 @@ void block_queue_submit(struct block_queue *q, struct block_request *request)
 {
 	int err = check(q->block, request);
 
-	if (err)
+	if (err || (request->op != BLOCK_FLUSH && request->length == 0))
 		block_finish(q, request, err);
 	else
 		block_list_add(&q->pending, request);
