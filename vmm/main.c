@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "devices/backend/chardev.h"
 #include "vmm/config.h"
 #include "vmm/help.h"
 #include "vmm/machine.h"
@@ -73,12 +74,38 @@ static void die_of(int number)
 	sigprocmask(SIG_UNBLOCK, &set, NULL); /* the machine took it through a signalfd */
 }
 
+/* A crash of ours; the user gets the terminal back as it was, then the default action. */
+static void on_fatal(int number)
+{
+	sigset_t set;
+
+	chardev_restore_terminal();
+	signal(number, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, number);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(number);
+}
+
+static void catch_fatal_signals(void)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+	struct sigaction now, ours = { .sa_handler = on_fatal };
+
+	/* A sanitizer that has taken one keeps it: its report is worth more. */
+	for (unsigned i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+		if (sigaction(fatal[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+			sigaction(fatal[i], &ours, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct config config;
 	struct error e = { .msg = "" };
 	int status, err, ended_by = 0;
 
+	chardev_prepare_process();
+	catch_fatal_signals();
 	config_init(&config);
 	err = config_parse(&config, argc, argv, &e);
 	status = err ? failed(err, &e) : act(&config, &ended_by, &e);
