@@ -181,7 +181,10 @@ class Disk(Host):
 HOSTS = {
     "acpi": Acpi,
     "pci": Pci,
+    "hostile": Pci,
+    "misuse": Pci,
     "reset": Pci,
+    "rings": Pci,
     "rtc": Rtc,
     "uart": Uart,
     "virtio": Disk,

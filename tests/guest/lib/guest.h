@@ -42,6 +42,8 @@ bool cmdline_number(const char *name, uint64_t *value);
 /* ---- TAP ------------------------------------------------------------------------------------- */
 
 void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* As they are, at once. */
+void print_bytes(const char *s, size_t n);
 
 /* One result; the name is a printf text. Returns cond. Boot CPU only. */
 bool check(bool cond, const char *name, ...) __attribute__((format(printf, 2, 3)));

@@ -20,10 +20,10 @@ void print_init(void)
 	out8(COM1 + UART_MCR, UART_MCR_DTR | UART_MCR_RTS);
 }
 
-static void send(const char *s, unsigned n)
+void print_bytes(const char *s, size_t n)
 {
 	while (n) {
-		unsigned part = n < UART_FIFO ? n : UART_FIFO;
+		size_t part = n < UART_FIFO ? n : UART_FIFO;
 
 		while (!(in8(COM1 + UART_LSR) & UART_LSR_THRE))
 			cpu_relax();
@@ -43,7 +43,7 @@ static void put(char c)
 {
 	line[line_len++] = c;
 	if (c == '\n' || line_len == LINE) {
-		send(line, line_len);
+		print_bytes(line, line_len);
 		line_len = 0;
 	}
 }
