@@ -20,8 +20,8 @@ struct chardev_kind {
 	bool keeps;	      /* keeps the newest output while nobody is attached */
 	int (*open)(struct chardev *chr, const char *argument, struct error *e);
 	void (*close)(struct chardev *chr); /* may be NULL; output has been flushed */
-	/* Input is at its end or output failed for good. May attach anew. NULL: just stop. */
-	void (*hangup)(struct chardev *chr, bool output_failed);
+	/* Input is at its end. May attach anew. NULL: just stop reading. */
+	void (*hangup)(struct chardev *chr);
 	/* May the input be read just now? The kind calls chardev_pump() when that changes. */
 	bool (*may_read)(struct chardev *chr);
 	/* Takes escapes out of the input, if `filtering`; out has room for 2 × len. */
@@ -57,6 +57,7 @@ struct chardev {
 	struct event_source in_source;
 	bool in_pollable;
 	bool in_waiting; /* epoll tells when there is something to read */
+	bool in_ending;	 /* the other side has gone: read what it left, whatever the client does */
 	bool filtering;
 	size_t in_head, in_tail;
 	uint8_t input[CHARDEV_INPUT];
@@ -70,7 +71,7 @@ struct chardev {
 	enum chardev_tick tick; /* what the timer is set for */
 	bool starved;		/* the client had no room: accept_input() must wake us */
 	bool refused;		/* write() took too little: writable() is due */
-	bool failed;		/* the kind must hear of an output error */
+	bool failed;		/* an output error: look whether the other side has gone */
 	bool complained;
 	enum chardev_output output;
 	struct chardev_fd out;

@@ -75,11 +75,10 @@ static void pty_opened(void *opaque, uint32_t events)
 	look(chr);
 }
 
-static void pty_hangup(struct chardev *chr, bool output_failed)
+static void pty_hangup(struct chardev *chr)
 {
 	struct pty_state *s = chr->state;
 
-	(void)output_failed;
 	chardev_detach(chr);
 	s->attached = false;
 	/* The next one may be there already. */

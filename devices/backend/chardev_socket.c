@@ -51,13 +51,13 @@ static void client_came(void *opaque, uint32_t events)
 		listen_on(s);
 }
 
-static void socket_hangup(struct chardev *chr, bool output_failed)
+static void socket_hangup(struct chardev *chr)
 {
 	struct socket_state *s = chr->state;
 	struct pollfd p = { .fd = chr->in.fd, .events = 0 };
 
 	/* Half closed: no more input, but somebody reads. The full close is told as EPOLLHUP. */
-	if (!output_failed && chr->in.fd >= 0 && poll(&p, 1, 0) == 0) {
+	if (poll(&p, 1, 0) == 0) {
 		chardev_wait_input(chr, 0);
 		return;
 	}

@@ -161,6 +161,15 @@ static void out_ready(void *opaque, uint32_t events)
 		writable(chr);
 }
 
+/* Who takes no output has most likely gone; input that it left must not hide that. */
+static void look_for_end(struct chardev *chr)
+{
+	if (!chr->kind->keeps)
+		return;
+	chr->in_ending = true;
+	chr->in_waiting = false;
+}
+
 void chardev_tick(void *opaque)
 {
 	struct chardev *chr = opaque;
@@ -181,8 +190,8 @@ void chardev_tick(void *opaque)
 	chr->failed = false;
 	pthread_mutex_unlock(&chr->lock);
 
-	if (failed && chr->kind->hangup)
-		chr->kind->hangup(chr, true);
+	if (failed)
+		look_for_end(chr);
 	if (tell)
 		writable(chr);
 	chardev_pump(chr);
@@ -306,8 +315,9 @@ static ssize_t read_some(struct chardev *chr, size_t most)
 }
 
 /*
- * How much to read: what the client can take; with a filter, what the buffer can take even if each
- * byte becomes two, whatever the client does, so that escapes are seen.
+ * How much to read: what the client can take. But what the buffer can take, whatever the client
+ * does, if there are escapes to be seen (each byte may become two), or if the other side has gone
+ * and the next one waits for its place.
  */
 static size_t want(struct chardev *chr, size_t room)
 {
@@ -315,7 +325,7 @@ static size_t want(struct chardev *chr, size_t room)
 
 	if (chr->filtering)
 		return space / 2;
-	return room < space ? room : space;
+	return room < space && !chr->in_ending ? room : space;
 }
 
 void chardev_wait_input(struct chardev *chr, uint32_t events)
@@ -336,6 +346,13 @@ static bool may_read(struct chardev *chr)
 	       (!chr->kind->may_read || chr->kind->may_read(chr));
 }
 
+/* The client takes nothing, so we do not read: a hang-up must be noticed all the same. */
+static void watch_for_end(struct chardev *chr)
+{
+	if (chr->kind->keeps && chr->in_pollable && !chr->in_ending)
+		event_modify(&chr->in_source, EPOLLONESHOT);
+}
+
 void chardev_pump(struct chardev *chr)
 {
 	for (unsigned i = 0; i < PUMP_ROUNDS; i++) {
@@ -345,15 +362,19 @@ void chardev_pump(struct chardev *chr)
 		if (chr->in_waiting && chr->in_head == chr->in_tail)
 			return;
 		most = want(chr, deliver(chr));
-		if (most == 0 || !may_read(chr))
+		if (!may_read(chr))
 			return;
+		if (most == 0) {
+			watch_for_end(chr);
+			return;
+		}
 		n = read_some(chr, most);
 		if (n > 0)
 			continue;
 		if (n == -EAGAIN)
 			chardev_wait_input(chr, EPOLLIN);
 		else if (chr->kind->hangup)
-			chr->kind->hangup(chr, false);
+			chr->kind->hangup(chr);
 		else
 			chardev_end_input(chr);
 		return;
@@ -367,8 +388,9 @@ static void in_ready(void *opaque, uint32_t events)
 {
 	struct chardev *chr = opaque;
 
-	(void)events;
 	chr->in_waiting = false;
+	if (events & (EPOLLHUP | EPOLLERR))
+		chr->in_ending = true;
 	chardev_pump(chr);
 }
 
@@ -414,6 +436,7 @@ int chardev_attach(struct chardev *chr, struct chardev_fd in, struct chardev_fd 
 		err = watch(chr, &chr->in_source, in.fd, EPOLLIN | EPOLLONESHOT, in_ready,
 			    &chr->in_pollable);
 	chr->in_waiting = chr->in_pollable;
+	chr->in_ending = false;
 	/* Sends what was kept, and reads what epoll will not tell of. */
 	tick_now(chr);
 	pthread_mutex_unlock(&chr->lock);

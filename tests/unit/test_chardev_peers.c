@@ -249,6 +249,52 @@ Test(peers, unix_half_closed_client_still_gets_output)
 	sink_free(s);
 }
 
+/* It must not keep the place while the guest sleeps, and what it typed must not be lost. */
+static void leave_behind(struct sink *s, int (*come)(struct sink *s))
+{
+	int fd = come(s);
+
+	sink_wait_carrier(s, true);
+	write_all(fd, "one", 3);
+	sink_settle(s);
+	close(fd);
+	sink_wait_carrier(s, false);
+	fd = come(s);
+	sink_wait_carrier(s, true);
+	write_all(fd, "two", 3);
+	close(fd);
+	/* Nor does output that finds nobody lose it. */
+	for (unsigned i = 0; i < 4; i++)
+		chardev_write(s->chr, bulk, BULK);
+	sink_wait_carrier(s, false);
+	cr_assert_eq(s->len, 0);
+	sink_allow(s, SINK_ALL);
+	sink_wait_len(s, 6);
+	cr_assert_arr_eq(s->got, "onetwo", 6);
+	sink_free(s);
+}
+
+static int come_by_socket(struct sink *s)
+{
+	(void)s;
+	return dial();
+}
+
+static int come_by_pty(struct sink *s)
+{
+	return open(chardev_label(s->chr), O_RDWR | O_NOCTTY);
+}
+
+Test(peers, unix_input_of_a_client_that_left)
+{
+	leave_behind(sink_open(as("unix"), 0), come_by_socket);
+}
+
+Test(peers, pty_input_of_a_client_that_left)
+{
+	leave_behind(sink_open("pty", 0), come_by_pty);
+}
+
 Test(peers, unix_bulk_both_ways)
 {
 	struct sink *s = sink_open(as("unix"), 0);
