@@ -11,9 +11,9 @@ ip link del tapx 2>/dev/null
 check "/dev/vhost-net opens" sh -c ': <>/dev/vhost-net'
 check "vhost_net is loaded by that" test -d /sys/module/vhost_net
 check "vfio-pci loads" modprobe vfio-pci
-like "$(ls /sys/kernel/iommu_groups | wc -l)" '^[1-9]' "there are IOMMU groups"
+check "there are IOMMU groups" test -d /sys/kernel/iommu_groups/1
 check "the root can be written to" sh -c 'echo x >/etc/lab-selftest && rm /etc/lab-selftest'
-echo "$(id -u)" >"$LAB_OUT/selftest"
+id -u >"$LAB_OUT/selftest"
 is "$(cat "$LAB_OUT/selftest")" 0 "files can be handed out"
 like "$(lspci -n)" '8086:10d3' "the e1000e is there"
 check "the NVMe namespace is there" test -b /dev/nvme0n1

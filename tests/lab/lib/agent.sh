@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs inside the lab as its first process, on the root that tests/lab/init made, and does what the runner (tests/lab/run) asks for over a virtio port, one line each:
+# Runs inside the lab as its first process, on the root that tests/lab/init made, and does
+# what the runner (tests/lab/run) asks for over a virtio port, one line each:
 #
 #     set NAME VALUE          an environment variable for all that follows
 #     share TAG DIR           mount the writable share TAG on DIR
@@ -8,7 +9,8 @@
 #     pipe COMMAND            run a command with its input from the port "stdin"; answers "end STATUS"
 #     off                     power off
 #
-# Its own words to the runner start with a byte 1, so that no output of a script is taken for one.
+# Its own words to the runner start with a byte 1 and the mark that the runner put on the kernel command
+# line (lab.mark), so that no output of a script is taken for one.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8 LAB=1
 cd / || exit 1
@@ -23,6 +25,7 @@ done
 [ -z "$aliases" ] || modprobe -aq $aliases
 
 for port in /sys/class/virtio-ports/*; do
+    [ -e "$port/name" ] || continue
     read -r name <"$port/name"
     case $name in
     lab) lab=/dev/${port##*/} ;;
@@ -31,12 +34,16 @@ for port in /sys/class/virtio-ports/*; do
 done
 exec 3<>"$lab"
 
+read -r cmdline </proc/cmdline
+mark=${cmdline##*lab.mark=}
+mark=${mark%% *}
+
 say() {
-    printf '\n\001%s\n' "$*" >&3
+    printf '\001%s %s\n' "$mark" "$*" >&3
 }
 
-# boxed SETSID-OPTIONS COMMAND...: runs it in a cgroup of its own, in a session of its own; whatever it leaves
-# running is killed with the cgroup.
+# boxed SETSID-OPTIONS COMMAND...: runs it in a cgroup and a session of its own; whatever it leaves running
+# is killed with the cgroup.
 jobs_done=0
 boxed() {
     jobs_done=$((jobs_done + 1))

@@ -3,8 +3,9 @@
 #
 #     tests/lab/lib/build.sh IMAGES OUTDIR
 #
-#   initramfs.cpio      busybox, the modules that reach the root file system, tests/lab/init and hold-kvm
-#   modules/VERSION     every module of the kernel, the often used ones uncompressed
+#   initramfs.cpio        busybox, the modules that reach the root file system, tests/lab/init and hold-kvm
+#   modules-HASH/VERSION  every module of the kernel, the often used ones uncompressed
+#   current               the name of the newest of those: labs that run keep the one they started with
 #
 # Nothing is done when nothing has changed.
 set -eu
@@ -60,20 +61,24 @@ unpack() {
 }
 
 # The tree is hard links, so it costs next to nothing; its depmod files are its own.
-mkdir -p "$tmp/m/lib/modules"
-cp -al "$tree" "$tmp/m/lib/modules/" 2>/dev/null || cp -a "$tree" "$tmp/m/lib/modules/"
-rm -f "$tmp/m/lib/modules/$kver"/modules.[!bo]*
-files host >"$tmp/host"
-while read -r f; do
-    case $f in
-    *.ko) ;;
-    *)
-        unpack "$tree/$f" "$tmp/m/lib/modules/$kver/${f%.*}"
-        rm "$tmp/m/lib/modules/$kver/$f"
-        ;;
-    esac
-done <"$tmp/host"
-depmod -b "$tmp/m" "$kver"
+modules=modules-$(cat "$images/kernel/version" "$lab/modules" "$lab/lib/build.sh" | sha256sum | cut -c1-12)
+if [ ! -d "$out/$modules" ]; then
+    mkdir -p "$tmp/m/lib/modules"
+    cp -al "$tree" "$tmp/m/lib/modules/" 2>/dev/null || cp -a "$tree" "$tmp/m/lib/modules/"
+    rm -f "$tmp/m/lib/modules/$kver"/modules.[!bo]*
+    files host >"$tmp/host"
+    while read -r f; do
+        case $f in
+        *.ko) ;;
+        *)
+            unpack "$tree/$f" "$tmp/m/lib/modules/$kver/${f%.*}"
+            rm "$tmp/m/lib/modules/$kver/$f"
+            ;;
+        esac
+    done <"$tmp/host"
+    depmod -b "$tmp/m" "$kver"
+    mv "$tmp/m/lib/modules" "$out/$modules"
+fi
 
 root=$tmp/root
 mkdir -p "$root/bin" "$root/mod" "$root/proc" "$root/dev" "$root/lower" "$root/rw" "$root/root" "$root/etc"
@@ -92,7 +97,15 @@ install -m 755 "$lab/init" "$root/init"
 gcc -O2 -Wall -Werror -static -o "$root/bin/hold-kvm" "$lab/lib/hold-kvm.c"
 (cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc -R 0:0) >"$tmp/initramfs.cpio"
 
-rm -rf "$out/modules" "$out/stamp"
-mv "$tmp/m/lib/modules" "$out/modules"
+rm -f "$out/stamp"
 mv "$tmp/initramfs.cpio" "$out/initramfs.cpio"
+echo "$modules" >"$out/current"
+# Trees of earlier versions go, unless a lab runs and may use one.
+busy=
+for t in "$out"/tmp.*; do
+    [ ! -d "$t" ] || [ ! -d "/proc/${t##*.}" ] || busy=1
+done
+for t in "$out"/modules*; do
+    [ -n "$busy" ] || [ "$t" = "$out/$modules" ] || rm -rf "$t"
+done
 echo "$inputs" >"$out/stamp"
