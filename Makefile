@@ -136,7 +136,7 @@ lint-cppcheck: | $(B)/gen/boot/$(ARCH)/dsdt.hex
 
 lint-shell:
 	@echo "  SHELL"
-	$(Q)shellcheck -x $(SH_FILES)
+	$(Q)shellcheck -S warning -x $(SH_FILES)
 
 # ---- running ----------------------------------------------------------------------------------
 

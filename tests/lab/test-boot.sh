@@ -10,7 +10,7 @@ gzip -1 <"$MVM_IMAGES/vmlinux" >"$LAB_TMP/vmlinux.gz"
 
 # boot NAME KERNEL PROTOCOL CPUS: the guest sees its CPUs, and mvm ends with 0
 boot() {
-    guest_run "$1" 90 "$mvm" --kernel="$2" --initrd="$initrd" --boot="$3" --cpus="$4" --memory=512M \
+    guest_run "$1" 180 "$mvm" --kernel="$2" --initrd="$initrd" --boot="$3" --cpus="$4" --memory=512M \
         --append='quiet mvm.run="uname -r; echo cpus $(nproc); false"'
     is "$?" 0 "$1: mvm ends with 0 when the guest powers off"
     like "$(guest_text "$1")" "^cpus $4\$" "$1: the guest sees $4 CPUs"
@@ -25,7 +25,7 @@ done
 boot vmlinux-gz "$LAB_TMP/vmlinux.gz" auto 2
 
 # What a kernel says of the machine: no complaint that firmware tables or CPUs are wrong.
-guest_run dmesg 90 "$mvm" --cpus=4 --memory=4G --append='quiet mvm.run="dmesg"'
+guest_run dmesg 180 "$mvm" --cpus=4 --memory=3200M --append='quiet mvm.run="dmesg"'
 like "$(guest_text dmesg)" 'smpboot: Total of 4 processors activated' "4 CPUs are brought up"
 like "$(guest_text dmesg)" 'kvm-clock' "the guest's clock is kvm-clock"
 like "$(guest_text dmesg)" 'ECAM.*0xe0000000' "PCI configuration space is memory-mapped"
@@ -34,26 +34,28 @@ like "$(guest_text dmesg)" 'CPU topo: Max. logical packages: *1$' "the CPUs are 
 bad='\[Firmware Bug\]|ACPI (Error|BIOS Error|Warning)|BUG:|WARNING:|lost an interrupt|TSC.*unstable'
 is "$(guest_text dmesg | grep -Ea "$bad" | grep -v fpu__init_system_xstate)" "" \
     "the kernel finds nothing wrong with the machine"
-like "$(guest_text dmesg)" 'Memory: [0-9]+K/41[0-9]{5}K available' "RAM above the PCI hole is there"
+like "$(guest_text dmesg)" 'Memory: [0-9]+K/327[0-9]{4}K available' "RAM above the PCI hole is there"
 
 # reboot: the disk remembers how often the guest has come up
 disk=$LAB_TMP/reboot.img
 truncate -s 1M "$disk"
-guest_run reboot 150 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" --append='quiet mvm.run="
-    n=$(dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -dc x | wc -c)
-    echo boot number $n
-    printf xxx | head -c $((n + 1)) | dd of=/dev/vda conv=fsync 2>/dev/null
-    [ $n -ge 2 ] || reboot -f"'
+# shellcheck disable=SC2016 # the guest expands these
+count='n=$(dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -dc x | wc -c);
+    echo boot number $n;
+    printf xxx | head -c $((n + 1)) | dd of=/dev/vda conv=fsync 2>/dev/null;
+    [ $n -ge 2 ] || reboot -f'
+guest_run reboot 240 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" \
+    --append="quiet mvm.run=\"$(one_line "$count")\""
 is "$?" 0 "reboot: mvm goes on over reboots and ends with 0"
 is "$(guest_text reboot | grep -a '^boot number')" "boot number 0
 boot number 1
 boot number 2" "reboot: the machine restarts in place, twice, with its disk"
 is "$(guest_status reboot)" 0 "reboot: the third boot powers off"
 
-guest_run no-reboot 60 "$mvm" --memory=512M --no-reboot --append='quiet mvm.run="reboot -f"'
+guest_run no-reboot 180 "$mvm" --memory=512M --no-reboot --append='quiet mvm.run="reboot -f"'
 is "$?" 0 "--no-reboot: mvm ends with 0"
 is "$(guest_text no-reboot | grep -ac 'guest: Linux')" 1 "--no-reboot: the guest came up once"
 
-guest_run panic 60 "$mvm" --memory=512M --append='quiet mvm.run="echo c >/proc/sysrq-trigger; sleep 60"'
+guest_run panic 180 "$mvm" --memory=512M --append='quiet mvm.run="echo c >/proc/sysrq-trigger; sleep 100"'
 is "$?" 3 "panic: mvm ends with 3"
 like "$(guest_text panic)" 'mvm: the guest panicked' "panic: mvm says so"

@@ -9,9 +9,9 @@ mvm=$MVM_BUILD/mvm
 # Typed all at once, far faster than the guest reads; raw, so that every byte value counts.
 head -c 65536 /dev/urandom >"$LAB_TMP/typed"
 wanted=$(sha256sum <"$LAB_TMP/typed" | cut -d' ' -f1)
-guest_start typed 120 "$mvm" --memory=512M --append='quiet mvm.run="
-    stty raw -echo; echo now; head -c 65536 | sha256sum; stty sane"'
-check "typed: the guest listens" guest_expect typed '^now' 60
+guest_start typed 240 "$mvm" --memory=512M \
+    --append='quiet mvm.run="stty raw -echo; echo now; head -c 65536 | sha256sum; stty sane"'
+check "typed: the guest listens" guest_expect typed '^now' 180
 cat "$LAB_TMP/typed" >"$LAB_TMP/typed.in"
 guest_wait typed
 is "$?" 0 "typed: the guest powers off"
@@ -21,28 +21,27 @@ like "$(guest_text typed)" "^ *$wanted  -\$" "typed: 64 KiB arrive whole and in 
 mkfifo "$LAB_TMP/stuck"
 exec 9<>"$LAB_TMP/stuck"
 truncate -s 1M "$LAB_TMP/stuck.img"
-guest_run stuck 120 sh -c "exec $mvm --memory=512M --blk=virtio:$LAB_TMP/stuck.img --append='quiet mvm.run=\"
-    (seq 100000; echo end) & sleep 3; echo alive | dd of=/dev/vda conv=fsync 2>/dev/null; poweroff -f\"' >$LAB_TMP/stuck"
+work='(seq 100000; echo end) & sleep 3; echo alive | dd of=/dev/vda conv=fsync 2>/dev/null; poweroff -f'
+guest_run stuck 180 sh -c "exec '$mvm' --memory=512M --blk=virtio:'$LAB_TMP/stuck.img' \
+    --append='quiet mvm.run=\"$work\"' >'$LAB_TMP/stuck'"
 is "$?" 0 "stuck terminal: the guest powers off"
 is "$(head -c 5 "$LAB_TMP/stuck.img")" alive "stuck terminal: the guest goes on meanwhile"
 exec 9>&-
 
 # A unix socket, with a client that comes late, and a pty.
-guest_start socket 120 "$mvm" --memory=512M --console=emulated:unix:"$LAB_TMP/con.sock" --append=quiet
+guest_start socket 240 "$mvm" --memory=512M --console=emulated:unix:"$LAB_TMP/con.sock" --append=quiet
 while [ ! -S "$LAB_TMP/con.sock" ] && guest_alive socket; do sleep 0.1; done
-(
-    sleep 25
-    echo 'echo sum $((40 + 2))'
-    sleep 2
-    echo exit
-    sleep 10
-) | timeout 100 socat - UNIX-CONNECT:"$LAB_TMP/con.sock" >"$LAB_TMP/socat.log"
+mkfifo "$LAB_TMP/socat.in"
+socat - UNIX-CONNECT:"$LAB_TMP/con.sock" <>"$LAB_TMP/socat.in" >"$LAB_TMP/socat.log" &
+until grep -qa '~# ' "$LAB_TMP/socat.log" || ! guest_alive socket; do sleep 0.2; done
+# shellcheck disable=SC2016 # the guest expands this
+echo 'echo sum $((40 + 2)); exit' >"$LAB_TMP/socat.in"
 guest_wait socket
 is "$?" 0 "unix socket: the shell is left and the guest powers off"
 like "$(tr -d '\r' <"$LAB_TMP/socat.log")" '^sum 42$' "unix socket: a shell works"
 check "unix socket: it is removed" test ! -e "$LAB_TMP/con.sock"
 
-guest_start file 60 "$mvm" --memory=512M --console=emulated:file:"$LAB_TMP/con.txt" \
+guest_start file 180 "$mvm" --memory=512M --console=emulated:file:"$LAB_TMP/con.txt" \
     --append='quiet mvm.run="echo into the file"'
 guest_wait file
 is "$?" 0 "file: the guest powers off"

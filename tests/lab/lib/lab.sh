@@ -175,3 +175,8 @@ guest_kill() {
 guest_status() {
     tr -d '\r' <"$LAB_TMP/$1.log" | sed -n 's/^mvm\.run: exit status \([0-9]*\).*/\1/p' | tail -n 1
 }
+
+# one_line TEXT: the text with its line breaks as blanks, for a kernel command line, which has one line
+one_line() {
+    printf '%s' "$1" | tr -s '\n ' '  '
+}
