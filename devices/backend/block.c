@@ -5,16 +5,22 @@
 #include <errno.h>
 
 #include "devices/backend/block_internal.h"
+#include "vmm/log.h"
 
 int block_open(struct block **out, const struct block_config *config, struct error *e)
 {
-	switch (config->format) {
-	case BLOCK_RAW:
-		return block_raw_open(out, config, e);
-	case BLOCK_QCOW2:
-		break;
-	}
-	return error_set(e, -ENOTSUP, "%s: only raw images can be opened yet", config->path);
+	struct block *block = NULL;
+	int err = config->format == BLOCK_QCOW2 ? block_qcow2_open(&block, config, e)
+						: block_raw_open(&block, config, e);
+
+	if (err)
+		return err;
+	block->engine = config->engine;
+	/* Who asks for an engine wants to see that one, and no short cut past it. */
+	if (config->engine == BLOCK_ENGINE_IO_URING)
+		block->in_memory = false;
+	*out = block;
+	return 0;
 }
 
 void block_close(struct block *block)
@@ -50,15 +56,27 @@ int block_perform(struct block *b, const struct block_request *r, unsigned flags
 
 /* ---- queues ---------------------------------------------------------------------------------- */
 
+/* In memory, the kernel has nothing to wait for: a ring would only be a detour. */
+static bool wants_ring(const struct block *block)
+{
+	return block->file && block->ops->map && !block->in_memory &&
+	       block->engine != BLOCK_ENGINE_THREADS;
+}
+
 int block_queue_create(struct block_queue **out, struct block *block,
 		       const struct block_queue_config *config, struct error *e)
 {
-	struct block_queue *q;
-	int err = block_threads_create(&q, block, config, e);
+	int err;
 
-	if (!err)
-		*out = q;
-	return err;
+	if (!wants_ring(block))
+		return block_threads_create(out, block, config, e);
+	err = block_uring_create(out, block, config, e);
+	if (!err || block->engine == BLOCK_ENGINE_IO_URING)
+		return err;
+	if (!block->said)
+		log_info("%s: %s; disk requests are served by threads", config->name, e->msg);
+	block->said = true;
+	return block_threads_create(out, block, config, e);
 }
 
 void block_queue_destroy(struct block_queue *q)

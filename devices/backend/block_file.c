@@ -5,13 +5,14 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "devices/backend/block_file.h"
@@ -50,10 +51,14 @@ static int lock_file(int fd, const char *path, bool read_only, struct error *e)
 static int identify(struct block_file *f, const char *path, struct error *e)
 {
 	struct stat st;
+	struct statfs fs;
 
 	if (fstat(f->fd, &st) < 0)
 		return error_set_errno(e, -errno, "cannot look at %s", path);
 	if (S_ISREG(st.st_mode)) {
+		f->in_memory = fstatfs(f->fd, &fs) == 0 &&
+			       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
+				fs.f_type == HUGETLBFS_MAGIC);
 		f->size = (uint64_t)st.st_size;
 		f->dev = st.st_dev;
 		f->inode = st.st_ino;
@@ -241,6 +246,8 @@ static int transfer_all(struct transfer *t, const struct iovec *iov, int niov)
 		if (n < 0)
 			return (int)n;
 		if (n == 0) { /* behind the end */
+			if (t->f->strict)
+				return -EIO; /* shorter than it was when we opened it */
 			struct iov_cursor c = iov_cursor_at(iov, niov);
 
 			c.skip = skip;

@@ -18,6 +18,8 @@ struct block_file {
 	int direct;	     /* O_DIRECT, or -1 */
 	uint32_t align;	     /* what O_DIRECT wants of memory addresses; 1 without */
 	bool unsafe;	     /* cache=unsafe: nothing is ever synced */
+	bool in_memory;	     /* on tmpfs and the like: nothing ever waits for a disk */
+	bool strict;	     /* data behind the end of the file is -EIO, not zeroes */
 	bool is_device;	     /* block device: it cannot grow, and new space is not zero */
 	uint64_t size;	     /* bytes, when it was opened */
 	uint64_t dev, inode; /* which file this is; of a block device, its device number */

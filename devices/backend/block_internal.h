@@ -6,6 +6,8 @@
 #define DEVICES_BACKEND_BLOCK_INTERNAL_H
 
 #include "devices/backend/block.h"
+#include "devices/backend/block_extent.h"
+#include "devices/backend/block_file.h"
 
 #define BLOCK_NOWAIT (1u << 0) /* -EAGAIN rather than wait for a disk; -EOPNOTSUPP if it cannot */
 
@@ -17,6 +19,13 @@ struct block_format_ops {
 	int (*discard)(struct block *b, const struct block_request *r);
 	int (*write_zeroes)(struct block *b, const struct block_request *r);
 	void (*close)(struct block *b); /* frees b */
+	/*
+	 * For engines that transfer READ and WRITE themselves, on block_file_data_fd(b->file). map:
+	 * false if it cannot be said at once where that is; else it stays there until unmap. May
+	 * both be NULL.
+	 */
+	bool (*map)(struct block *b, const struct block_request *r, struct block_extent *x);
+	void (*unmap)(struct block *b, struct block_extent *x);
 };
 
 /* First member of a format's own. */
@@ -24,6 +33,11 @@ struct block {
 	const struct block_format_ops *ops;
 	struct block_info info;
 	bool in_memory; /* on tmpfs and the like: nothing ever waits for a disk */
+	/* For engines that transfer data themselves: */
+	enum block_engine engine;      /* which one the user wants */
+	const struct block_file *file; /* where the data is; NULL: nowhere in particular */
+	bool flush_is_sync;	       /* flush() does no more than sync the file */
+	bool said;		       /* that there is no io_uring */
 };
 
 struct block_engine_ops {
@@ -98,9 +112,13 @@ int block_perform(struct block *b, const struct block_request *r, unsigned flags
 
 /* Formats: fill *out, as block_open(). */
 int block_raw_open(struct block **out, const struct block_config *config, struct error *e);
+int block_qcow2_open(struct block **out, const struct block_config *config, struct error *e);
 
 /* Engines. */
 int block_threads_create(struct block_queue **out, struct block *block,
 			 const struct block_queue_config *config, struct error *e);
+/* -ENOSYS, -EPERM or -ENOMEM if the kernel does not let us. */
+int block_uring_create(struct block_queue **out, struct block *block,
+		       const struct block_queue_config *config, struct error *e);
 
 #endif

@@ -2,9 +2,7 @@
  * Opening and closing qcow2 images: see qcow2.h.
  */
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdlib.h>
-#include <sys/vfs.h>
 
 #include "devices/backend/qcow2_impl.h"
 
@@ -224,15 +222,6 @@ uint64_t qcow2_size(const struct qcow2 *q)
 uint32_t qcow2_cluster_size(const struct qcow2 *q)
 {
 	return (uint32_t)q->cluster;
-}
-
-bool qcow2_in_memory(const struct qcow2 *q)
-{
-	struct statfs fs;
-
-	return fstatfs(q->file.fd, &fs) == 0 &&
-	       (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
-		fs.f_type == HUGETLBFS_MAGIC);
 }
 
 const struct block_file *qcow2_file(const struct qcow2 *q)

@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include "devices/backend/block.h"
+#include "devices/backend/block_extent.h"
 
 struct qcow2;
 
@@ -37,7 +38,6 @@ int qcow2_close(struct qcow2 *image);
 
 uint64_t qcow2_size(const struct qcow2 *image); /* bytes; not always whole sectors */
 uint32_t qcow2_cluster_size(const struct qcow2 *image);
-bool qcow2_in_memory(const struct qcow2 *image); /* on tmpfs or the like */
 
 /*
  * 0 or -errno. Ranges lie within the image's size; iovecs are as long as the range. Nothing is
@@ -54,21 +54,12 @@ int qcow2_flush(struct qcow2 *image);
 
 /*
  * For engines that transfer data themselves: a range of the disk that lies in one piece in the file
- * and needs no metadata change. Between qcow2_map() and qcow2_unmap() it stays there, and the
- * extent must stay where it is.
+ * and needs no metadata change. Between qcow2_map() and qcow2_unmap() it stays there.
  */
-struct qcow2_extent {
-	uint64_t offset; /* in the file */
-	/* The image's own: */
-	uint64_t first, last; /* guest clusters */
-	bool exclusive;
-	struct qcow2_extent *prev, *next;
-};
-
 /* False: it is not so, or finding out would take time. Never waits for a disk. */
 bool qcow2_map(struct qcow2 *image, bool write, uint64_t offset, uint64_t length,
-	       struct qcow2_extent *extent);
-void qcow2_unmap(struct qcow2 *image, struct qcow2_extent *extent);
+	       struct block_extent *extent);
+void qcow2_unmap(struct qcow2 *image, struct block_extent *extent);
 /* The file that extents are in. */
 const struct block_file *qcow2_file(const struct qcow2 *image);
 

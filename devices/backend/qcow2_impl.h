@@ -110,7 +110,7 @@ struct qcow2 {
 
 	pthread_mutex_t range_lock; /* guards the list of requests at work, oldest first */
 	pthread_cond_t range_freed;
-	struct qcow2_extent *oldest, *newest;
+	struct block_extent *oldest, *newest;
 	unsigned nexclusive, nwaiting;
 
 	/* The compressed cluster that was read last, expanded. */
@@ -253,10 +253,10 @@ void qcow2_compressed_place(const struct qcow2 *q, uint64_t entry, uint64_t *off
 /* ---- qcow2_range.c --------------------------------------------------------------------------- */
 
 /* Waits until nobody has these clusters who must not. */
-void qcow2_range_enter(struct qcow2 *q, struct qcow2_extent *x, uint64_t first, uint64_t last,
+void qcow2_range_enter(struct qcow2 *q, struct block_extent *x, uint64_t first, uint64_t last,
 		       bool exclusive);
-bool qcow2_range_try_shared(struct qcow2 *q, struct qcow2_extent *x, uint64_t first, uint64_t last);
-void qcow2_range_leave(struct qcow2 *q, struct qcow2_extent *x);
+bool qcow2_range_try_shared(struct qcow2 *q, struct block_extent *x, uint64_t first, uint64_t last);
+void qcow2_range_leave(struct qcow2 *q, struct block_extent *x);
 
 /* ---- reading (qcow2_read.c, qcow2_compressed.c, qcow2_backing.c) ----------------------------- */
 

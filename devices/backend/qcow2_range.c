@@ -6,12 +6,12 @@
  */
 #include "devices/backend/qcow2_impl.h"
 
-static bool conflict(const struct qcow2_extent *a, const struct qcow2_extent *b)
+static bool conflict(const struct block_extent *a, const struct block_extent *b)
 {
 	return (a->exclusive || b->exclusive) && a->first <= b->last && b->first <= a->last;
 }
 
-static void append(struct qcow2 *q, struct qcow2_extent *x)
+static void append(struct qcow2 *q, struct block_extent *x)
 {
 	x->next = NULL;
 	x->prev = q->newest;
@@ -20,17 +20,17 @@ static void append(struct qcow2 *q, struct qcow2_extent *x)
 	q->nexclusive += x->exclusive;
 }
 
-static bool must_wait(const struct qcow2 *q, const struct qcow2_extent *x)
+static bool must_wait(const struct qcow2 *q, const struct block_extent *x)
 {
 	if (!x->exclusive && q->nexclusive == 0)
 		return false;
-	for (const struct qcow2_extent *other = x->prev; other; other = other->prev)
+	for (const struct block_extent *other = x->prev; other; other = other->prev)
 		if (conflict(x, other))
 			return true;
 	return false;
 }
 
-void qcow2_range_enter(struct qcow2 *q, struct qcow2_extent *x, uint64_t first, uint64_t last,
+void qcow2_range_enter(struct qcow2 *q, struct block_extent *x, uint64_t first, uint64_t last,
 		       bool exclusive)
 {
 	x->first = first;
@@ -45,14 +45,14 @@ void qcow2_range_enter(struct qcow2 *q, struct qcow2_extent *x, uint64_t first, 
 	pthread_mutex_unlock(&q->range_lock);
 }
 
-static void detach(struct qcow2 *q, struct qcow2_extent *x)
+static void detach(struct qcow2 *q, struct block_extent *x)
 {
 	*(x->prev ? &x->prev->next : &q->oldest) = x->next;
 	*(x->next ? &x->next->prev : &q->newest) = x->prev;
 	q->nexclusive -= x->exclusive;
 }
 
-bool qcow2_range_try_shared(struct qcow2 *q, struct qcow2_extent *x, uint64_t first, uint64_t last)
+bool qcow2_range_try_shared(struct qcow2 *q, struct block_extent *x, uint64_t first, uint64_t last)
 {
 	bool ok;
 
@@ -68,7 +68,7 @@ bool qcow2_range_try_shared(struct qcow2 *q, struct qcow2_extent *x, uint64_t fi
 	return ok;
 }
 
-void qcow2_range_leave(struct qcow2 *q, struct qcow2_extent *x)
+void qcow2_range_leave(struct qcow2 *q, struct block_extent *x)
 {
 	pthread_mutex_lock(&q->range_lock);
 	detach(q, x);

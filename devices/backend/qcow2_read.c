@@ -78,7 +78,7 @@ int qcow2_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, int ni
 {
 	struct iov_cursor to = iov_cursor_at(iov, niov);
 	uint64_t len = sum(iov, niov);
-	struct qcow2_extent x;
+	struct block_extent x;
 	int err;
 
 	if (offset > q->header.size || len > q->header.size - offset)
@@ -95,7 +95,7 @@ int qcow2_read(struct qcow2 *q, uint64_t offset, const struct iovec *iov, int ni
 
 /* `lock` held. */
 static bool map_locked(struct qcow2 *q, bool write, uint64_t first, uint64_t last,
-		       struct qcow2_extent *x)
+		       struct block_extent *x)
 {
 	uint64_t at = first, host = 0;
 
@@ -116,7 +116,7 @@ static bool map_locked(struct qcow2 *q, bool write, uint64_t first, uint64_t las
 }
 
 bool qcow2_map(struct qcow2 *q, bool write, uint64_t offset, uint64_t length,
-	       struct qcow2_extent *x)
+	       struct block_extent *x)
 {
 	bool ok;
 
@@ -133,7 +133,7 @@ bool qcow2_map(struct qcow2 *q, bool write, uint64_t offset, uint64_t length,
 	return ok;
 }
 
-void qcow2_unmap(struct qcow2 *q, struct qcow2_extent *x)
+void qcow2_unmap(struct qcow2 *q, struct block_extent *x)
 {
 	qcow2_range_leave(q, x);
 }

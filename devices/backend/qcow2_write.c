@@ -232,7 +232,7 @@ static int write_range(struct qcow2 *q, bool exclusive, uint64_t *offset, uint64
 int qcow2_write_cursor(struct qcow2 *q, uint64_t offset, uint64_t length, struct iov_cursor *from)
 {
 	uint64_t end = offset + length;
-	struct qcow2_extent x;
+	struct block_extent x;
 	int err;
 
 	if (length == 0)

@@ -81,7 +81,7 @@ static int change_clusters(struct qcow2 *q, uint64_t first, uint64_t last, enum 
 	int err = 0;
 
 	while (first <= last && !err) {
-		struct qcow2_extent x;
+		struct block_extent x;
 		struct qcow2_run run;
 		bool by_hand = false;
 		uint64_t done = 0;

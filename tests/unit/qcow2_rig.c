@@ -18,14 +18,14 @@
 
 static char directory[64]; /* of this test; each runs in a process of its own */
 
-void rig_begin(void)
+void qrig_begin(void)
 {
 	snprintf(directory, sizeof(directory), "%s/mvm-qcow2-XXXXXX",
 		 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 	cr_assert_not_null(mkdtemp(directory));
 }
 
-void rig_end(void)
+void qrig_end(void)
 {
 	char command[128];
 
@@ -34,7 +34,7 @@ void rig_end(void)
 		cr_log_warn("%s stays", directory);
 }
 
-const char *rig_path(const char *name)
+const char *qrig_path(const char *name)
 {
 	static char path[16][160];
 	static unsigned next;
@@ -44,7 +44,7 @@ const char *rig_path(const char *name)
 	return p;
 }
 
-void rig_write_file(const char *path, const void *bytes, size_t len)
+void qrig_write_file(const char *path, const void *bytes, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -58,7 +58,7 @@ void rig_write_file(const char *path, const void *bytes, size_t len)
 	close(fd);
 }
 
-uint8_t *rig_read_file(const char *path, size_t *len)
+uint8_t *qrig_read_file(const char *path, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
@@ -73,7 +73,7 @@ uint8_t *rig_read_file(const char *path, size_t *len)
 	return bytes;
 }
 
-int rig_run(const char *fmt, ...)
+int qrig_run(const char *fmt, ...)
 {
 	char command[2048];
 	va_list ap;
@@ -87,28 +87,28 @@ int rig_run(const char *fmt, ...)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-bool rig_has_qemu_img(void)
+bool qrig_has_qemu_img(void)
 {
 	return system("command -v qemu-img >/dev/null 2>&1") == 0;
 }
 
-void rig_need_qemu_img(void)
+void qrig_need_qemu_img(void)
 {
-	if (!rig_has_qemu_img())
+	if (!qrig_has_qemu_img())
 		cr_skip_test("qemu-img is not installed (package qemu-utils)");
 }
 
 /* Exit statuses: 0 sound, 2 corrupt, 3 only leaks. */
-void rig_check(const char *path, bool leaks)
+void qrig_check(const char *path, bool leaks)
 {
 	int status;
 
-	if (!rig_has_qemu_img())
+	if (!qrig_has_qemu_img())
 		return;
-	status = rig_run("qemu-img check -f qcow2 '%s' >check.log", path);
+	status = qrig_run("qemu-img check -f qcow2 '%s' >check.log", path);
 	if (status == 0 || (status == 3 && !leaks))
 		return;
-	rig_run("head -30 check.log >&2; ls -l >&2");
+	qrig_run("head -30 check.log >&2; ls -l >&2");
 	cr_assert_fail("qemu-img check %s: status %d", path, status);
 }
 
@@ -126,7 +126,7 @@ static void put64(uint8_t *at, uint64_t v)
 	memcpy(at, &v, sizeof(v));
 }
 
-static void put_header(uint8_t *h, const struct rig_image *i, uint64_t l1_size)
+static void put_header(uint8_t *h, const struct qrig_image *i, uint64_t l1_size)
 {
 	uint64_t cluster = 1ull << i->cluster_bits;
 	size_t at = i->version == 2 ? 72 : 104;
@@ -160,7 +160,7 @@ static void put_header(uint8_t *h, const struct rig_image *i, uint64_t l1_size)
 	memcpy(h + at, i->backing, strlen(i->backing));
 }
 
-void rig_make(const char *path, const struct rig_image *i)
+void qrig_make(const char *path, const struct qrig_image *i)
 {
 	size_t cluster = (size_t)1 << i->cluster_bits;
 	uint64_t per_l1 = cluster * (cluster / 8);
@@ -179,13 +179,13 @@ void rig_make(const char *path, const struct rig_image *i)
 		else
 			block[(c << order) / 8] |= (uint8_t)(1u << ((c << order) % 8));
 	}
-	rig_write_file(path, bytes, used * cluster);
+	qrig_write_file(path, bytes, used * cluster);
 	free(bytes);
 }
 
 /* ---- random ---------------------------------------------------------------------------------- */
 
-uint64_t rig_random(struct rig_random *r)
+uint64_t qrig_random(struct qrig_random *r)
 {
 	uint64_t z = (r->state += 0x9e3779b97f4a7c15ull); /* splitmix64 */
 
@@ -194,18 +194,18 @@ uint64_t rig_random(struct rig_random *r)
 	return z ^ (z >> 31);
 }
 
-uint64_t rig_below(struct rig_random *r, uint64_t n)
+uint64_t qrig_below(struct qrig_random *r, uint64_t n)
 {
-	return rig_random(r) % n;
+	return qrig_random(r) % n;
 }
 
-void rig_fill(struct rig_random *r, uint8_t *bytes, size_t len)
+void qrig_fill(struct qrig_random *r, uint8_t *bytes, size_t len)
 {
-	uint64_t v = rig_random(r);
+	uint64_t v = qrig_random(r);
 
 	for (size_t i = 0; i < len; i++) {
 		if (i % 512 == 0)
-			v = rig_random(r);
+			v = qrig_random(r);
 		bytes[i] = (uint8_t)(v >> (8 * (i % 8)));
 		if ((i & 4096) && i % 8 == 0)
 			v = v * 6364136223846793005ull + 1442695040888963407ull;
@@ -214,7 +214,7 @@ void rig_fill(struct rig_random *r, uint8_t *bytes, size_t len)
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-struct qcow2 *rig_open(const char *path, const struct qcow2_options *options)
+struct qcow2 *qrig_open(const char *path, const struct qcow2_options *options)
 {
 	struct qcow2 *q = NULL;
 	struct error e = { "" };
@@ -223,39 +223,39 @@ struct qcow2 *rig_open(const char *path, const struct qcow2_options *options)
 	return q;
 }
 
-int rig_pread(struct qcow2 *q, uint64_t offset, void *buf, size_t len)
+int qrig_pread(struct qcow2 *q, uint64_t offset, void *buf, size_t len)
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 
 	return qcow2_read(q, offset, &iov, 1);
 }
 
-int rig_pwrite(struct qcow2 *q, uint64_t offset, const void *buf, size_t len)
+int qrig_pwrite(struct qcow2 *q, uint64_t offset, const void *buf, size_t len)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
 
 	return qcow2_write(q, offset, &iov, 1);
 }
 
-void rig_disk_open(struct rig_disk *d)
+void qrig_disk_open(struct qrig_disk *d)
 {
-	d->image = rig_open(d->path, &d->options);
+	d->image = qrig_open(d->path, &d->options);
 	cr_assert_eq(qcow2_size(d->image), d->size);
 }
 
-void rig_disk_close(struct rig_disk *d)
+void qrig_disk_close(struct qrig_disk *d)
 {
 	cr_assert_eq(qcow2_close(d->image), 0);
 	d->image = NULL;
 }
 
 /* A request's buffer as a few iovecs of odd lengths. */
-static int cut(struct rig_disk *d, uint8_t *buf, size_t len, struct iovec *iov, int max)
+static int cut(struct qrig_disk *d, uint8_t *buf, size_t len, struct iovec *iov, int max)
 {
 	int n = 0;
 
 	while (len) {
-		size_t piece = n == max - 1 ? len : 1 + rig_below(&d->random, len);
+		size_t piece = n == max - 1 ? len : 1 + qrig_below(&d->random, len);
 
 		iov[n++] = (struct iovec){ .iov_base = buf, .iov_len = piece };
 		buf += piece;
@@ -264,7 +264,7 @@ static int cut(struct rig_disk *d, uint8_t *buf, size_t len, struct iovec *iov, 
 	return n;
 }
 
-static void step_read(struct rig_disk *d, uint64_t offset, size_t len)
+static void step_read(struct qrig_disk *d, uint64_t offset, size_t len)
 {
 	uint8_t *buf = malloc(len);
 	struct iovec iov[4];
@@ -276,26 +276,26 @@ static void step_read(struct rig_disk *d, uint64_t offset, size_t len)
 	free(buf);
 }
 
-static void step_write(struct rig_disk *d, uint64_t offset, size_t len)
+static void step_write(struct qrig_disk *d, uint64_t offset, size_t len)
 {
 	struct iovec iov[4];
 
-	rig_fill(&d->random, d->bytes + offset, len);
+	qrig_fill(&d->random, d->bytes + offset, len);
 	cr_assert_eq(qcow2_write(d->image, offset, iov, cut(d, d->bytes + offset, len, iov, 4)), 0);
 }
 
 /* What an engine does by itself. */
-static void step_mapped(struct rig_disk *d, uint64_t offset, size_t len, bool write)
+static void step_mapped(struct qrig_disk *d, uint64_t offset, size_t len, bool write)
 {
 	const struct block_file *f = qcow2_file(d->image);
-	struct qcow2_extent x;
+	struct block_extent x;
 	uint8_t *buf;
 
 	if (!qcow2_map(d->image, write, offset, len, &x))
 		return;
 	d->mapped++;
 	if (write) {
-		rig_fill(&d->random, d->bytes + offset, len);
+		qrig_fill(&d->random, d->bytes + offset, len);
 		cr_assert_eq(block_file_write(f, d->bytes + offset, len, x.offset), 0);
 	} else {
 		buf = malloc(len);
@@ -307,27 +307,27 @@ static void step_mapped(struct rig_disk *d, uint64_t offset, size_t len, bool wr
 }
 
 /* A discarded byte may stay or become zero. */
-static void step_discard(struct rig_disk *d, uint64_t offset, size_t len)
+static void step_discard(struct qrig_disk *d, uint64_t offset, size_t len)
 {
 	uint8_t *buf = malloc(len);
 
 	cr_assert_eq(qcow2_discard(d->image, offset, len), 0);
-	cr_assert_eq(rig_pread(d->image, offset, buf, len), 0);
+	cr_assert_eq(qrig_pread(d->image, offset, buf, len), 0);
 	for (size_t i = 0; i < len; i++)
 		cr_assert(buf[i] == d->bytes[offset + i] || buf[i] == 0);
 	memcpy(d->bytes + offset, buf, len);
 	free(buf);
 }
 
-static void step(struct rig_disk *d)
+static void step(struct qrig_disk *d)
 {
 	uint64_t sectors = d->size / 512, max = d->max / 512;
-	uint64_t first = rig_below(&d->random, sectors), n, dice = rig_below(&d->random, 100);
+	uint64_t first = qrig_below(&d->random, sectors), n, dice = qrig_below(&d->random, 100);
 	uint64_t offset, len;
 
-	if (rig_below(&d->random, 3))
+	if (qrig_below(&d->random, 3))
 		max = 16;
-	n = 1 + rig_below(&d->random, max);
+	n = 1 + qrig_below(&d->random, max);
 	if (n > sectors - first)
 		n = sectors - first;
 	offset = first * 512;
@@ -346,33 +346,34 @@ static void step(struct rig_disk *d)
 	} else if (dice < 99) {
 		d->flushes++;
 		cr_assert_eq(qcow2_flush(d->image), 0);
-	} else if (rig_below(&d->random, 10) == 0) {
-		rig_disk_close(d);
-		rig_disk_open(d);
+	} else if (qrig_below(&d->random, 10) == 0) {
+		qrig_disk_close(d);
+		qrig_disk_open(d);
 	}
 }
 
-void rig_disk_steps(struct rig_disk *d, unsigned n)
+void qrig_disk_steps(struct qrig_disk *d, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		step(d);
 }
 
-void rig_disk_compare(struct rig_disk *d)
+void qrig_disk_compare(struct qrig_disk *d)
 {
 	uint8_t *buf = malloc(d->size);
 
-	cr_assert_eq(rig_pread(d->image, 0, buf, d->size), 0);
+	cr_assert_eq(qrig_pread(d->image, 0, buf, d->size), 0);
 	for (uint64_t i = 0; i < d->size; i++)
 		cr_assert(buf[i] == d->bytes[i], "byte 0x%llx differs", (unsigned long long)i);
 	free(buf);
 }
 
-void rig_disk_judge(struct rig_disk *d)
+void qrig_disk_judge(struct qrig_disk *d)
 {
-	if (!rig_has_qemu_img())
+	if (!qrig_has_qemu_img())
 		return;
-	rig_check(d->path, true);
-	rig_write_file(rig_path("model.raw"), d->bytes, d->size);
-	cr_assert_eq(rig_run("qemu-img compare -q -f qcow2 -F raw '%s' model.raw >&2", d->path), 0);
+	qrig_check(d->path, true);
+	qrig_write_file(qrig_path("model.raw"), d->bytes, d->size);
+	cr_assert_eq(qrig_run("qemu-img compare -q -f qcow2 -F raw '%s' model.raw >&2", d->path),
+		     0);
 }

@@ -11,7 +11,7 @@
 
 #include "tests/unit/qcow2_rig.h"
 
-TestSuite(qcow2, .init = rig_begin, .fini = rig_end, .timeout = 120);
+TestSuite(qcow2, .init = qrig_begin, .fini = qrig_end, .timeout = 120);
 
 #define STEPS 10000
 
@@ -26,61 +26,63 @@ static uint64_t size_for(unsigned bits)
 	return size - cluster + 512 * 3; /* the last cluster is cut short */
 }
 
-static void make_under(enum under under, struct rig_disk *d, struct rig_random *r)
+static void make_under(enum under under, struct qrig_disk *d, struct qrig_random *r)
 {
 	uint64_t len = d->size / 2 / 512 * 512 + 512;
 
 	memset(d->bytes, 0, d->size);
 	if (under == UNDER_NOTHING)
 		return;
-	rig_fill(r, d->bytes, len);
+	qrig_fill(r, d->bytes, len);
 	if (under == UNDER_RAW)
 		len -= 100; /* ragged */
 	memset(d->bytes + len, 0, d->size - len);
-	rig_write_file(rig_path("base.raw"), d->bytes, len);
+	qrig_write_file(qrig_path("base.raw"), d->bytes, len);
 	if (under == UNDER_QCOW2) {
-		cr_assert_eq(rig_run("qemu-img convert -f raw -O qcow2 base.raw base.qcow2"), 0);
+		cr_assert_eq(qrig_run("qemu-img convert -f raw -O qcow2 base.raw base.qcow2"), 0);
 		cr_assert_eq(
-			rig_run("qemu-img create -q -f qcow2 -F qcow2 -b base.qcow2 mid.qcow2"), 0);
+			qrig_run("qemu-img create -q -f qcow2 -F qcow2 -b base.qcow2 mid.qcow2"),
+			0);
 		memset(d->bytes + 12345, 0x77, 70000);
 		cr_assert_eq(
-			rig_run("qemu-io -f qcow2 -c 'write -q -P 0x77 12345 70000' mid.qcow2"), 0);
+			qrig_run("qemu-io -f qcow2 -c 'write -q -P 0x77 12345 70000' mid.qcow2"),
+			0);
 	}
 }
 
 static void make_image(unsigned version, unsigned bits, enum under under, const char *more,
-		       struct rig_disk *d)
+		       struct qrig_disk *d)
 {
 	static const char *const backing[] = { "", "-F raw -b base.raw", "-F qcow2 -b mid.qcow2" };
 
-	cr_assert_eq(rig_run("qemu-img create -q -f qcow2 -o compat=%s,cluster_size=%u%s %s image "
-			     "%llu",
-			     version == 2 ? "0.10" : "1.1", 1u << bits, more, backing[under],
-			     (unsigned long long)d->size),
+	cr_assert_eq(qrig_run("qemu-img create -q -f qcow2 -o compat=%s,cluster_size=%u%s %s image "
+			      "%llu",
+			      version == 2 ? "0.10" : "1.1", 1u << bits, more, backing[under],
+			      (unsigned long long)d->size),
 		     0);
 }
 
-static void compress(unsigned version, unsigned bits, enum under under, struct rig_disk *d,
-		     struct rig_random *r)
+static void compress(unsigned version, unsigned bits, enum under under, struct qrig_disk *d,
+		     struct qrig_random *r)
 {
 	/* Only every other piece, so that holes let the backing file through. */
 	for (uint64_t at = 0; at + 40000 < d->size && under == UNDER_NOTHING; at += 90000)
-		rig_fill(r, d->bytes + at, 40000);
-	rig_write_file(rig_path("full.raw"), d->bytes, d->size);
-	cr_assert_eq(rig_run("qemu-img convert -c -f raw -O qcow2 -o compat=%s,cluster_size=%u "
-			     "full.raw image",
-			     version == 2 ? "0.10" : "1.1", 1u << bits),
+		qrig_fill(r, d->bytes + at, 40000);
+	qrig_write_file(qrig_path("full.raw"), d->bytes, d->size);
+	cr_assert_eq(qrig_run("qemu-img convert -c -f raw -O qcow2 -o compat=%s,cluster_size=%u "
+			      "full.raw image",
+			      version == 2 ? "0.10" : "1.1", 1u << bits),
 		     0);
 }
 
 static void run(unsigned version, unsigned bits, enum under under, enum begin begin,
 		const char *more, enum block_cache cache)
 {
-	struct rig_disk d = { .path = rig_path("image"),
-			      .options = { .cache = cache },
-			      .size = size_for(bits),
-			      .random = { version * 1000 + bits * 10 + under * 3 + begin } };
-	struct rig_random r = { bits };
+	struct qrig_disk d = { .path = qrig_path("image"),
+			       .options = { .cache = cache },
+			       .size = size_for(bits),
+			       .random = { version * 1000 + bits * 10 + under * 3 + begin } };
+	struct qrig_random r = { bits };
 	uint8_t *before = malloc(d.size);
 
 	d.bytes = malloc(d.size);
@@ -91,22 +93,22 @@ static void run(unsigned version, unsigned bits, enum under under, enum begin be
 	else
 		make_image(version, bits, under, more, &d);
 	if (begin == BEGIN_SNAPSHOT) {
-		rig_disk_open(&d);
-		rig_disk_steps(&d, 500);
-		rig_disk_close(&d);
+		qrig_disk_open(&d);
+		qrig_disk_steps(&d, 500);
+		qrig_disk_close(&d);
 		memcpy(before, d.bytes, d.size);
-		cr_assert_eq(rig_run("qemu-img snapshot -c before image"), 0);
+		cr_assert_eq(qrig_run("qemu-img snapshot -c before image"), 0);
 	}
-	rig_disk_open(&d);
-	rig_disk_steps(&d, bits > 16 ? STEPS / 10 : STEPS);
-	rig_disk_compare(&d);
-	rig_disk_close(&d);
-	rig_disk_judge(&d);
+	qrig_disk_open(&d);
+	qrig_disk_steps(&d, bits > 16 ? STEPS / 10 : STEPS);
+	qrig_disk_compare(&d);
+	qrig_disk_close(&d);
+	qrig_disk_judge(&d);
 	cr_assert_gt(d.mapped, 10);
 	if (begin == BEGIN_SNAPSHOT) {
-		cr_assert_eq(rig_run("qemu-img snapshot -a before image"), 0);
+		cr_assert_eq(qrig_run("qemu-img snapshot -a before image"), 0);
 		memcpy(d.bytes, before, d.size);
-		rig_disk_judge(&d);
+		qrig_disk_judge(&d);
 	}
 	free(d.bytes);
 	free(before);
@@ -136,31 +138,31 @@ ParameterizedTestParameters(qcow2, random)
 
 ParameterizedTest(struct shape *s, qcow2, random)
 {
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	run(s->version, s->bits, s->under, s->begin, "", BLOCK_CACHE_WRITEBACK);
 }
 
 Test(qcow2, lazy_refcounts)
 {
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	run(3, 12, UNDER_RAW, BEGIN_EMPTY, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
 }
 
 Test(qcow2, lazy_refcounts_with_a_snapshot)
 {
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	run(3, 9, UNDER_NOTHING, BEGIN_SNAPSHOT, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
 }
 
 Test(qcow2, direct)
 {
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	run(3, 16, UNDER_RAW, BEGIN_EMPTY, "", BLOCK_CACHE_DIRECT);
 }
 
 Test(qcow2, unsafe)
 {
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	run(3, 12, UNDER_QCOW2, BEGIN_EMPTY, "", BLOCK_CACHE_UNSAFE);
 }
 
@@ -175,7 +177,7 @@ ParameterizedTest(unsigned *order, qcow2, refcount_widths)
 {
 	char more[32];
 
-	rig_need_qemu_img();
+	qrig_need_qemu_img();
 	snprintf(more, sizeof(more), ",refcount_bits=%u", 1u << *order);
 	run(3, 9, UNDER_NOTHING, BEGIN_EMPTY, more, BLOCK_CACHE_WRITEBACK);
 }
@@ -184,7 +186,7 @@ ParameterizedTest(unsigned *order, qcow2, refcount_widths)
 
 ParameterizedTestParameters(qcow2, own_images)
 {
-	static struct rig_image images[] = {
+	static struct qrig_image images[] = {
 		{ .version = 2, .cluster_bits = 9, .size = 3u << 20 },
 		{ .version = 2, .cluster_bits = 16, .size = (3u << 20) + 512 },
 		{ .version = 3, .cluster_bits = 9, .refcount_order = 4, .size = 3u << 20 },
@@ -199,22 +201,22 @@ ParameterizedTestParameters(qcow2, own_images)
 		{ .version = 3, .cluster_bits = 21, .refcount_order = 4, .size = 40u << 20 },
 	};
 
-	return cr_make_param_array(struct rig_image, images, sizeof(images) / sizeof(images[0]));
+	return cr_make_param_array(struct qrig_image, images, sizeof(images) / sizeof(images[0]));
 }
 
-ParameterizedTest(struct rig_image *image, qcow2, own_images)
+ParameterizedTest(struct qrig_image *image, qcow2, own_images)
 {
-	struct rig_disk d = { .path = rig_path("own"),
-			      .size = image->size,
-			      .max = 200000,
-			      .bytes = calloc(1, image->size),
-			      .random = { image->cluster_bits } };
+	struct qrig_disk d = { .path = qrig_path("own"),
+			       .size = image->size,
+			       .max = 200000,
+			       .bytes = calloc(1, image->size),
+			       .random = { image->cluster_bits } };
 
-	rig_make(d.path, image);
-	rig_disk_open(&d);
-	rig_disk_steps(&d, STEPS);
-	rig_disk_compare(&d);
-	rig_disk_close(&d);
-	rig_disk_judge(&d);
+	qrig_make(d.path, image);
+	qrig_disk_open(&d);
+	qrig_disk_steps(&d, STEPS);
+	qrig_disk_compare(&d);
+	qrig_disk_close(&d);
+	qrig_disk_judge(&d);
 	free(d.bytes);
 }
