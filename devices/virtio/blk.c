@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "devices/backend/block.h"
+#include "devices/backend/block_keys.h"
 #include "devices/virtio/blk.h"
 #include "devices/virtio/pci.h"
 
@@ -430,11 +431,7 @@ int virtio_blk_create(struct device_host *host, const struct device_config *conf
 static int create(struct device_host *host, const struct device_config *config, struct device **out,
 		  struct error *e)
 {
-	const struct block_config backend = {
-		.path = config->target,
-		.format = BLOCK_RAW,
-		.read_only = device_config_bool(config, "ro"),
-	};
+	const struct block_config backend = block_config_from(config);
 	struct block *block;
 	int err = block_open(&block, &backend, e);
 
@@ -442,7 +439,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 }
 
 static const struct device_key keys[] = {
-	{ .name = "ro", .type = KEY_BOOL, .fallback = "off", .help = "the guest may only read" },
+	BLOCK_KEYS,
 	{ .name = "serial", .type = KEY_STRING, .help = "serial number, at most 20 bytes" },
 	{ .name = "queues",
 	  .type = KEY_UINT,
