@@ -5,7 +5,7 @@
 
 #include "devices/virtio/span.h"
 
-enum span_copy { SPAN_READ, SPAN_WRITE, SPAN_ZERO };
+enum span_copy { SPAN_READ, SPAN_WRITE, SPAN_ZERO, SPAN_SKIP };
 
 static size_t span_copy(struct virtq_span *span, enum span_copy how, uint8_t *to,
 			const uint8_t *from, size_t len)
@@ -20,7 +20,7 @@ static size_t span_copy(struct virtq_span *span, enum span_copy how, uint8_t *to
 			memcpy(to + done, iov->iov_base, part);
 		else if (how == SPAN_WRITE)
 			memcpy(iov->iov_base, from + done, part);
-		else
+		else if (how == SPAN_ZERO)
 			memset(iov->iov_base, 0, part);
 		done += part;
 		iov->iov_base = (uint8_t *)iov->iov_base + part;
@@ -47,6 +47,11 @@ size_t virtq_span_write(struct virtq_span *span, const void *buf, size_t len)
 size_t virtq_span_zero(struct virtq_span *span, size_t len)
 {
 	return span_copy(span, SPAN_ZERO, NULL, NULL, len);
+}
+
+size_t virtq_span_skip(struct virtq_span *span, size_t len)
+{
+	return span_copy(span, SPAN_SKIP, NULL, NULL, len);
 }
 
 uint8_t *virtq_span_cut_last(struct virtq_span *span)

@@ -20,6 +20,8 @@ struct virtq_span {
 /* Copies up to len bytes from the front and consumes them; returns how many. */
 size_t virtq_span_read(struct virtq_span *span, void *buf, size_t len);
 size_t virtq_span_write(struct virtq_span *span, const void *buf, size_t len);
+/* Consumes without looking; returns how many. */
+size_t virtq_span_skip(struct virtq_span *span, size_t len);
 /* Zero bytes to the front, consumed; returns how many. */
 size_t virtq_span_zero(struct virtq_span *span, size_t len);
 /* Takes the last byte off and returns where it is, or NULL if the span is empty. */
