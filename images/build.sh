@@ -249,7 +249,7 @@ done <"$tmp/used"
 # Shared libraries: what the programs need, what those need, and so on. Some libraries stay out:
 # see below.
 libdir=$root/lib/x86_64-linux-gnu
-absent='^lib(gfapi|nbd|ibverbs|rdmacm|rados|rbd|pmemblk|pmem|nvme-mi|xenctrl)\.so'
+absent='^lib(gfapi|nbd|ibverbs|rdmacm|rados|rbd|pmemblk|pmem|nvme-mi|xenctrl|wrap)\.so'
 needed_by() {
     readelf -d "$@" 2>/dev/null | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u
 }
@@ -278,8 +278,8 @@ ln -s ../../lib64/ld-linux-x86-64.so.2 "$libdir/"
 
 # Debian's fio is linked with Ceph, GlusterFS, RDMA and more: 90 MB of libraries that no guest of
 # ours calls. One small library stands in for all of them: it has their names, and says so and ends
-# the program when one of its functions is called after all. (The same for nvme's MCTP and kexec's
-# Xen.)
+# the program when one of its functions is called after all. (The same for nvme's MCTP, kexec's
+# Xen and socat's TCP wrappers.)
 sort -u "$tmp/absent" -o "$tmp/absent"
 # shellcheck disable=SC2086 # a list of names
 nm -D -S $programs 2>/dev/null | awk '$1 == "U" { print $2, 0 } $3 == "B" { print $4, $2 }' |
