@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -25,13 +26,14 @@ static const struct chardev_kind *const kinds[] = {
 static int unknown_spec(const char *spec, struct error *e)
 {
 	char list[128] = "";
+	size_t used = 0;
 
-	for (size_t i = 0; i < KINDS; i++) {
-		if (i)
-			strcat(list, i + 1 < KINDS ? ", " : " or ");
-		strcat(list, kinds[i]->name);
-		if (kinds[i]->argument)
-			strcat(list, kinds[i]->argument);
+	for (size_t i = 0; i < KINDS && used < sizeof(list); i++) {
+		const char *between = i == 0 ? "" : i + 1 < KINDS ? ", " : " or ";
+		const char *argument = kinds[i]->argument ? kinds[i]->argument : "";
+
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%s%s", between,
+					 kinds[i]->name, argument);
 	}
 	return error_set(e, -EINVAL, "unknown character device '%s': use %s", spec, list);
 }

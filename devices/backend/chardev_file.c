@@ -30,8 +30,10 @@ const struct chardev_kind chardev_file = {
 
 static int null_open(struct chardev *chr, const char *argument, struct error *e)
 {
+	struct chardev_fd none = CHARDEV_FD_NONE;
+
 	(void)argument, (void)e;
-	return chardev_attach(chr, CHARDEV_FD_NONE, CHARDEV_FD_NONE);
+	return chardev_attach(chr, none, none);
 }
 
 const struct chardev_kind chardev_null = {
