@@ -195,7 +195,7 @@ void sink_settle(struct sink *s)
 	event_call(s->loop, nothing, NULL);
 }
 
-void write_all(int fd, const void *buf, size_t len)
+void sink_write_all(int fd, const void *buf, size_t len)
 {
 	for (size_t done = 0; done < len;) {
 		ssize_t n = write(fd, (const char *)buf + done, len - done);
@@ -207,7 +207,7 @@ void write_all(int fd, const void *buf, size_t len)
 	}
 }
 
-void read_all(int fd, void *buf, size_t len)
+void sink_read_all(int fd, void *buf, size_t len)
 {
 	for (size_t done = 0; done < len;) {
 		ssize_t n = read(fd, (char *)buf + done, len - done);
@@ -219,7 +219,7 @@ void read_all(int fd, void *buf, size_t len)
 	}
 }
 
-void fill_pattern(char *buf, size_t len)
+void sink_pattern(char *buf, size_t len)
 {
 	uint32_t seed = 1;
 

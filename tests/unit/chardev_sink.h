@@ -48,9 +48,9 @@ void sink_wait_break(struct sink *s);
 void sink_settle(struct sink *s);
 
 /* write(2) and read(2) of all, failing the test on errors; reading waits. */
-void write_all(int fd, const void *buf, size_t len);
-void read_all(int fd, void *buf, size_t len);
+void sink_write_all(int fd, const void *buf, size_t len);
+void sink_read_all(int fd, void *buf, size_t len);
 /* Bytes with a pattern in which nothing can be lost, doubled or swapped unnoticed. */
-void fill_pattern(char *buf, size_t len);
+void sink_pattern(char *buf, size_t len);
 
 #endif

@@ -10,7 +10,7 @@
 
 static void on_request(struct device_host *host, enum machine_request request)
 {
-	struct rig *rig = (struct rig *)host;
+	struct em_rig *rig = (struct em_rig *)host;
 
 	pthread_mutex_lock(&rig->lock);
 	rig->request = request;
@@ -19,7 +19,7 @@ static void on_request(struct device_host *host, enum machine_request request)
 	pthread_mutex_unlock(&rig->lock);
 }
 
-void rig_open(struct rig *rig)
+void em_open(struct em_rig *rig)
 {
 	struct error e = { "" };
 
@@ -41,7 +41,7 @@ static void none_left(const struct bus_range *range, void *arg)
 	cr_assert_fail("%s is still on the bus", range->name);
 }
 
-void rig_close(struct rig *rig)
+void em_close(struct em_rig *rig)
 {
 	bus_for_each(rig->host.pio, none_left, NULL);
 	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
@@ -53,8 +53,8 @@ void rig_close(struct rig *rig)
 	pthread_cond_destroy(&rig->asked);
 }
 
-static int create(struct rig *rig, const struct device_row *row, unsigned index, const char *target,
-		  struct device **dev, struct error *e)
+static int create(struct em_rig *rig, const struct device_row *row, unsigned index,
+		  const char *target, struct device **dev, struct error *e)
 {
 	struct device_config config = {
 		.row = row,
@@ -66,8 +66,8 @@ static int create(struct rig *rig, const struct device_row *row, unsigned index,
 	return row->create(&rig->host, &config, dev, e);
 }
 
-struct device *rig_device(struct rig *rig, const struct device_row *row, unsigned index,
-			  const char *target)
+struct device *em_device(struct em_rig *rig, const struct device_row *row, unsigned index,
+			 const char *target)
 {
 	struct device *dev = NULL;
 	struct error e;
@@ -77,8 +77,8 @@ struct device *rig_device(struct rig *rig, const struct device_row *row, unsigne
 	return dev;
 }
 
-const char *rig_device_fails(struct rig *rig, const struct device_row *row, unsigned index,
-			     const char *target)
+const char *em_device_fails(struct em_rig *rig, const struct device_row *row, unsigned index,
+			    const char *target)
 {
 	static struct error e;
 	struct device *dev = NULL;
@@ -88,12 +88,12 @@ const char *rig_device_fails(struct rig *rig, const struct device_row *row, unsi
 	return e.msg;
 }
 
-void rig_destroy(struct device *dev)
+void em_destroy(struct device *dev)
 {
 	dev->ops->destroy(dev);
 }
 
-uint8_t rig_in(struct rig *rig, uint64_t port)
+uint8_t em_in(struct em_rig *rig, uint64_t port)
 {
 	uint64_t value;
 
@@ -101,17 +101,17 @@ uint8_t rig_in(struct rig *rig, uint64_t port)
 	return (uint8_t)value;
 }
 
-void rig_out(struct rig *rig, uint64_t port, uint8_t value)
+void em_out(struct em_rig *rig, uint64_t port, uint8_t value)
 {
 	bus_write(rig->host.pio, port, 1, value);
 }
 
-bool rig_line(struct rig *rig, unsigned gsi)
+bool em_line(struct em_rig *rig, unsigned gsi)
 {
 	return __atomic_load_n(&rig->chip.level[gsi], __ATOMIC_SEQ_CST);
 }
 
-enum machine_request rig_request(struct rig *rig)
+enum machine_request em_request(struct em_rig *rig)
 {
 	enum machine_request request;
 
@@ -122,16 +122,16 @@ enum machine_request rig_request(struct rig *rig)
 	return request;
 }
 
-enum machine_request rig_wait_request(struct rig *rig)
+enum machine_request em_wait_request(struct em_rig *rig)
 {
 	pthread_mutex_lock(&rig->lock);
 	while (rig->requests == 0)
 		pthread_cond_wait(&rig->asked, &rig->lock);
 	pthread_mutex_unlock(&rig->lock);
-	return rig_request(rig);
+	return em_request(rig);
 }
 
-void rig_torment(struct rig *rig, uint64_t base, uint64_t size, unsigned steps)
+void em_torment(struct em_rig *rig, uint64_t base, uint64_t size, unsigned steps)
 {
 	uint32_t seed = 7;
 	uint64_t value;

@@ -10,7 +10,7 @@
 #include "devices/device.h"
 #include "tests/unit/fake_chip.h"
 
-struct rig {
+struct em_rig {
 	struct device_host host; /* first */
 	struct fake_chip chip;
 	pthread_mutex_t lock; /* guards all below */
@@ -19,28 +19,28 @@ struct rig {
 	unsigned requests;
 };
 
-void rig_open(struct rig *rig);
+void em_open(struct em_rig *rig);
 /* After all devices are destroyed. */
-void rig_close(struct rig *rig);
+void em_close(struct em_rig *rig);
 
 /* Creates the index-th device of a row; fails the test if that fails. */
-struct device *rig_device(struct rig *rig, const struct device_row *row, unsigned index,
-			  const char *target);
+struct device *em_device(struct em_rig *rig, const struct device_row *row, unsigned index,
+			 const char *target);
 /* Expects it to fail; the message, in a static buffer. */
-const char *rig_device_fails(struct rig *rig, const struct device_row *row, unsigned index,
-			     const char *target);
-void rig_destroy(struct device *dev);
+const char *em_device_fails(struct em_rig *rig, const struct device_row *row, unsigned index,
+			    const char *target);
+void em_destroy(struct device *dev);
 
-uint8_t rig_in(struct rig *rig, uint64_t port);
-void rig_out(struct rig *rig, uint64_t port, uint8_t value);
+uint8_t em_in(struct em_rig *rig, uint64_t port);
+void em_out(struct em_rig *rig, uint64_t port, uint8_t value);
 /* The level of an interrupt line, now. */
-bool rig_line(struct rig *rig, unsigned gsi);
+bool em_line(struct em_rig *rig, unsigned gsi);
 
 /* The last request, or REQUEST_NONE; and waiting for one. */
-enum machine_request rig_request(struct rig *rig);
-enum machine_request rig_wait_request(struct rig *rig);
+enum machine_request em_request(struct em_rig *rig);
+enum machine_request em_wait_request(struct em_rig *rig);
 
 /* Reads and writes of every width with every value in every order, at [base, base + size). */
-void rig_torment(struct rig *rig, uint64_t base, uint64_t size, unsigned steps);
+void em_torment(struct em_rig *rig, uint64_t base, uint64_t size, unsigned steps);
 
 #endif

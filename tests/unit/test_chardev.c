@@ -138,14 +138,14 @@ Test(chardev, the_end_of_stdin_ends_only_the_input)
 
 	pipes(&to, &from);
 	struct sink *s = sink_open("stdio", SINK_ALL);
-	write_all(to, "last words", 10);
+	sink_write_all(to, "last words", 10);
 	close(to);
 	sink_wait_len(s, 10);
 	cr_assert_arr_eq(s->got, "last words", 10);
 	sink_settle(s);
 	cr_assert_eq(s->quits, 0);
 	cr_assert_eq(chardev_write(s->chr, "still on", 8), 8);
-	read_all(from, answer, 8);
+	sink_read_all(from, answer, 8);
 	cr_assert_arr_eq(answer, "still on", 8);
 	sink_free(s);
 }
@@ -157,7 +157,7 @@ Test(chardev, a_pipe_has_no_escapes)
 
 	pipes(&to, &from);
 	struct sink *s = sink_open("stdio", SINK_ALL);
-	write_all(to, "\001x\001\001b", 5);
+	sink_write_all(to, "\001x\001\001b", 5);
 	sink_wait_len(s, 5);
 	cr_assert_arr_eq(s->got, "\001x\001\001b", 5);
 	cr_assert_eq(s->quits, 0);
@@ -169,10 +169,10 @@ Test(chardev, input_waits_for_a_slow_reader)
 	int to, from;
 
 	pipes(&to, &from);
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	struct sink *s = sink_open("stdio", 0);
 	/* A pipe holds 64 KiB: the whole of it is there before anybody reads. */
-	write_all(to, bulk, BULK);
+	sink_write_all(to, bulk, BULK);
 	close(to);
 	for (size_t n = 0; n < BULK; n += 16) {
 		sink_allow(s, 16);
@@ -189,7 +189,7 @@ Test(chardev, output_waits_for_a_slow_reader)
 	size_t sent = 0, n;
 
 	pipes(&to, &from);
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	struct sink *s = sink_open("stdio", SINK_ALL);
 	/* Nobody reads: the pipe fills, then the queue, and no call waits for anything. */
 	while ((n = chardev_write(s->chr, bulk + sent % BULK, BULK - sent % BULK)) > 0)
@@ -199,13 +199,13 @@ Test(chardev, output_waits_for_a_slow_reader)
 	cr_assert_eq(chardev_write(s->chr, "x", 1), 0);
 	for (size_t got = 0; got < sent; got += n) {
 		n = sent - got < BULK ? sent - got : BULK;
-		read_all(from, back, n);
+		sink_read_all(from, back, n);
 		for (size_t i = 0; i < n; i++)
 			cr_assert_eq(back[i], bulk[(got + i) % BULK]);
 	}
 	sink_wait_writable(s, 1);
 	cr_assert_eq(chardev_write(s->chr, "x", 1), 1);
-	read_all(from, back, 1);
+	sink_read_all(from, back, 1);
 	cr_assert_eq(back[0], 'x');
 	sink_free(s);
 }
@@ -215,11 +215,11 @@ Test(chardev, bytes_one_by_one_arrive_in_order)
 	int to, from;
 
 	pipes(&to, &from);
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	struct sink *s = sink_open("stdio", SINK_ALL);
 	for (size_t i = 0; i < BULK; i++)
 		cr_assert_eq(chardev_write(s->chr, bulk + i, 1), 1);
-	read_all(from, back, BULK);
+	sink_read_all(from, back, BULK);
 	cr_assert_arr_eq(back, bulk, BULK);
 	sink_free(s);
 }
@@ -234,7 +234,7 @@ Test(chardev, nobody_reads_stdout_any_more)
 	/* No SIGPIPE, and no transmitter that waits for ever. */
 	for (unsigned i = 0; i < 8; i++)
 		send_all(s, bulk, BULK);
-	write_all(to, "in", 2);
+	sink_write_all(to, "in", 2);
 	sink_wait_len(s, 2);
 	sink_free(s);
 }
@@ -244,12 +244,12 @@ Test(chardev, close_flushes)
 	int to, from;
 
 	pipes(&to, &from);
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	struct sink *s = sink_open("stdio", SINK_ALL);
 	cr_assert_eq(chardev_write(s->chr, "a", 1), 1);
 	cr_assert_eq(chardev_write(s->chr, bulk, 3000), 3000);
 	sink_close(s);
-	read_all(from, back, 3001);
+	sink_read_all(from, back, 3001);
 	cr_assert_arr_eq(back + 1, bulk, 3000);
 	sink_free(s);
 }
@@ -288,7 +288,7 @@ Test(chardev, sockets_as_stdio)
 	dup2(pair[0], 1);
 	close(pair[0]);
 	struct sink *s = sink_open("stdio", SINK_ALL);
-	write_all(pair[1], "in", 2);
+	sink_write_all(pair[1], "in", 2);
 	sink_wait_len(s, 2);
 	while (chardev_write(s->chr, bulk, BULK) > 0)
 		continue;
@@ -304,10 +304,10 @@ Test(chardev, files_as_stdio)
 	char in[] = "/tmp/mvm-in-XXXXXX", out[] = "/tmp/mvm-out-XXXXXX";
 	int in_fd = mkstemp(in), out_fd = mkstemp(out);
 
-	fill_pattern(bulk, BULK);
-	write_all(in_fd, bulk, BULK);
+	sink_pattern(bulk, BULK);
+	sink_write_all(in_fd, bulk, BULK);
 	lseek(in_fd, 0, SEEK_SET);
-	write_all(out_fd, "before ", 7);
+	sink_write_all(out_fd, "before ", 7);
 	dup2(in_fd, 0);
 	dup2(out_fd, 1);
 	struct sink *s = sink_open("stdio", 10);
@@ -318,7 +318,7 @@ Test(chardev, files_as_stdio)
 	send_all(s, bulk, BULK);
 	sink_free(s);
 	/* The file's offset is shared with who else writes there. */
-	write_all(1, "after", 5);
+	sink_write_all(1, "after", 5);
 	cr_assert_eq(pread(out_fd, back, sizeof(back), 0), BULK + 12);
 	cr_assert_arr_eq(back, "before ", 7);
 	cr_assert_arr_eq(back + 7, bulk, BULK);
@@ -347,7 +347,7 @@ Test(chardev, file_is_truncated_and_written)
 	char path[] = "/tmp/mvm-file-XXXXXX", spec[64];
 	int fd = mkstemp(path);
 
-	write_all(fd, "what was there", 14);
+	sink_write_all(fd, "what was there", 14);
 	snprintf(spec, sizeof(spec), "file:%s", path);
 	struct sink *s = sink_open(spec, SINK_ALL);
 	for (const char *p = "hello"; *p; p++)
@@ -380,7 +380,7 @@ Test(chardev, a_full_pipe_is_not_waited_for)
 	while ((n = chardev_fd_write(&f, bulk, BULK)) > 0)
 		cr_assert_leq(n, 4096);
 	cr_assert_eq(n, -EAGAIN);
-	read_all(p[0], back, 4096);
+	sink_read_all(p[0], back, 4096);
 	cr_assert_gt(chardev_fd_write(&f, bulk, BULK), 0);
 	f = chardev_fd_take(p[0], CHARDEV_FD_POLLED_PIPE);
 	while ((n = chardev_fd_read(&f, back, BULK)) > 0)

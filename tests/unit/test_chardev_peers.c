@@ -63,11 +63,11 @@ Test(peers, pty_both_ways)
 	cr_assert_geq(fd, 0);
 	sink_wait_carrier(s, true);
 	/* Raw: no echo of it, no line editing, no translation. */
-	write_all(fd, "typed\r\003", 7);
+	sink_write_all(fd, "typed\r\003", 7);
 	sink_wait_len(s, 7);
 	cr_assert_arr_eq(s->got, "typed\r\003", 7);
 	cr_assert_eq(chardev_write(s->chr, "shown\r\n", 7), 7);
-	read_all(fd, back, 7);
+	sink_read_all(fd, back, 7);
 	cr_assert_arr_eq(back, "shown\r\n", 7);
 	close(fd);
 	sink_wait_carrier(s, false);
@@ -83,7 +83,7 @@ Test(peers, pty_keeps_output_for_who_comes)
 	for (unsigned round = 0; round < 3; round++) {
 		fd = open(chardev_label(s->chr), O_RDWR | O_NOCTTY);
 		sink_wait_carrier(s, true);
-		read_all(fd, back, 7);
+		sink_read_all(fd, back, 7);
 		cr_assert_arr_eq(back, "booting", 7);
 		close(fd);
 		sink_wait_carrier(s, false);
@@ -98,7 +98,7 @@ Test(peers, pty_input_for_a_slow_guest)
 	int fd = open(chardev_label(s->chr), O_RDWR | O_NOCTTY | O_NONBLOCK);
 	size_t written = 0;
 
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	for (size_t n = 0; n < BULK;) {
 		ssize_t w = write(fd, bulk + written, BULK - written);
 
@@ -123,7 +123,7 @@ Test(peers, pty_output_to_a_slow_reader)
 	int fd = open(chardev_label(s->chr), O_RDWR | O_NOCTTY);
 	size_t sent = 0, got = 0;
 
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	sink_wait_carrier(s, true);
 	while (got < BULK) {
 		if (sent < BULK)
@@ -203,10 +203,10 @@ Test(peers, unix_both_ways)
 	cr_assert_eq(chardev_write(s->chr, "early ", 6), 6);
 	fd = dial();
 	sink_wait_carrier(s, true);
-	write_all(fd, "typed", 5);
+	sink_write_all(fd, "typed", 5);
 	sink_wait_len(s, 5);
 	cr_assert_eq(chardev_write(s->chr, "shown", 5), 5);
-	read_all(fd, back, 11);
+	sink_read_all(fd, back, 11);
 	cr_assert_arr_eq(back, "early shown", 11);
 	close(fd);
 	sink_wait_carrier(s, false);
@@ -219,15 +219,15 @@ Test(peers, unix_clients_take_turns)
 	struct sink *s = sink_open(as("unix"), SINK_ALL);
 	int first = dial(), second = dial();
 
-	write_all(second, "second", 6);
-	write_all(first, "first", 5);
+	sink_write_all(second, "second", 6);
+	sink_write_all(first, "first", 5);
 	sink_wait_len(s, 5);
 	cr_assert_arr_eq(s->got, "first", 5);
 	close(first);
 	sink_wait_len(s, 11);
 	cr_assert_arr_eq(s->got, "firstsecond", 11);
 	cr_assert_eq(chardev_write(s->chr, "x", 1), 1);
-	read_all(second, back, 1);
+	sink_read_all(second, back, 1);
 	close(second);
 	sink_free(s);
 }
@@ -237,13 +237,13 @@ Test(peers, unix_half_closed_client_still_gets_output)
 	struct sink *s = sink_open(as("unix"), SINK_ALL);
 	int fd = dial();
 
-	write_all(fd, "poweroff\n", 9);
+	sink_write_all(fd, "poweroff\n", 9);
 	shutdown(fd, SHUT_WR);
 	sink_wait_len(s, 9);
 	sink_settle(s);
 	cr_assert_eq(s->carrier, 1);
 	cr_assert_eq(chardev_write(s->chr, "bye", 3), 3);
-	read_all(fd, back, 3);
+	sink_read_all(fd, back, 3);
 	close(fd);
 	sink_wait_carrier(s, false);
 	sink_free(s);
@@ -255,13 +255,13 @@ static void leave_behind(struct sink *s, int (*come)(struct sink *s))
 	int fd = come(s);
 
 	sink_wait_carrier(s, true);
-	write_all(fd, "one", 3);
+	sink_write_all(fd, "one", 3);
 	sink_settle(s);
 	close(fd);
 	sink_wait_carrier(s, false);
 	fd = come(s);
 	sink_wait_carrier(s, true);
-	write_all(fd, "two", 3);
+	sink_write_all(fd, "two", 3);
 	close(fd);
 	/* Nor does output that finds nobody lose it. */
 	for (unsigned i = 0; i < 4; i++)
@@ -301,9 +301,9 @@ Test(peers, unix_bulk_both_ways)
 	int fd = dial();
 	size_t sent = 0, got = 0;
 
-	fill_pattern(bulk, BULK);
+	sink_pattern(bulk, BULK);
 	sink_wait_carrier(s, true);
-	write_all(fd, bulk, BULK);
+	sink_write_all(fd, bulk, BULK);
 	for (size_t n = 0; n < BULK; n += 64) {
 		sink_allow(s, 64);
 		sink_wait_len(s, n + 64);
@@ -337,7 +337,7 @@ Test(peers, unix_client_leaves_in_the_middle)
 	cr_assert_eq(chardev_write(s->chr, "fresh", 5), 5);
 	fd = dial();
 	sink_wait_carrier(s, true);
-	read_all(fd, back, BULK);
+	sink_read_all(fd, back, BULK);
 	cr_assert_arr_eq(back + BULK - 5, "fresh", 5);
 	close(fd);
 	sink_free(s);

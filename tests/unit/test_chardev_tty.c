@@ -94,9 +94,9 @@ Test(tty, every_byte_gets_through)
 
 	for (int c = 0; c < 256; c++) {
 		byte = (char)c;
-		write_all(master, &byte, 1);
+		sink_write_all(master, &byte, 1);
 		if (c == 1)
-			write_all(master, &byte, 1);
+			sink_write_all(master, &byte, 1);
 	}
 	sink_wait_len(s, 256);
 	for (int c = 0; c < 256; c++)
@@ -110,13 +110,13 @@ Test(tty, escapes)
 	struct sink *s = sink_open("stdio", SINK_ALL);
 
 	/* Ctrl-A and a key that means nothing: both are the guest's. */
-	write_all(master, "a\001\001b\001ec", 7);
+	sink_write_all(master, "a\001\001b\001ec", 7);
 	sink_wait_len(s, 6);
 	cr_assert_arr_eq(s->got, "a\001b\001ec", 6);
-	write_all(master, "\001b", 2);
+	sink_write_all(master, "\001b", 2);
 	sink_wait_break(s);
 	cr_assert_eq(s->quits, 0);
-	write_all(master, "\001x", 2);
+	sink_write_all(master, "\001x", 2);
 	sink_wait_quit(s);
 	cr_assert_eq(s->len, 6);
 	sink_free(s);
@@ -129,9 +129,9 @@ Test(tty, help)
 	char text[256] = "";
 	size_t n = 0;
 
-	write_all(master, "\001h", 2);
+	sink_write_all(master, "\001h", 2);
 	while (!strstr(text, "send Ctrl-A\r\n") && n < sizeof(text) - 1)
-		read_all(master, text + n++, 1);
+		sink_read_all(master, text + n++, 1);
 	cr_assert(strstr(text, "Ctrl-A x  quit"));
 	sink_free(s);
 }
@@ -143,8 +143,8 @@ Test(tty, quit_from_a_guest_that_reads_nothing)
 	struct sink *s = sink_open("stdio", 0);
 
 	for (unsigned i = 0; i < 1000; i++)
-		write_all(master, "z", 1);
-	write_all(master, "\001x", 2);
+		sink_write_all(master, "z", 1);
+	sink_write_all(master, "\001x", 2);
 	sink_wait_quit(s);
 	sink_allow(s, SINK_ALL);
 	sink_wait_len(s, 1000);
@@ -158,7 +158,7 @@ Test(tty, bulk_input_for_a_slow_guest)
 	static char bulk[65536];
 	size_t written = 0;
 
-	fill_pattern(bulk, sizeof(bulk));
+	sink_pattern(bulk, sizeof(bulk));
 	for (size_t i = 0; i < sizeof(bulk); i++)
 		if (bulk[i] == 1)
 			bulk[i] = 2; /* no escapes */
@@ -189,7 +189,7 @@ Test(tty, hangup)
 	struct sink *s = sink_open("stdio", SINK_ALL);
 	static char bulk[65536];
 
-	write_all(master, "x", 1);
+	sink_write_all(master, "x", 1);
 	sink_wait_len(s, 1);
 	close(master);
 	for (unsigned i = 0; i < 8; i++) {

@@ -11,36 +11,36 @@
 #define OBF	0x01
 #define TIMEOUT 0x40
 
-static struct rig rig;
+static struct em_rig rig;
 static struct device *dev;
 
 static void set_up(void)
 {
-	rig_open(&rig);
-	dev = rig_device(&rig, &row_i8042, 0, NULL);
+	em_open(&rig);
+	dev = em_device(&rig, &row_i8042, 0, NULL);
 }
 
 static void tear_down(void)
 {
-	rig_destroy(dev);
-	rig_close(&rig);
+	em_destroy(dev);
+	em_close(&rig);
 }
 
 TestSuite(i8042, .init = set_up, .fini = tear_down, .timeout = 20);
 
 static uint8_t status(void)
 {
-	return rig_in(&rig, COMMAND);
+	return em_in(&rig, COMMAND);
 }
 
 static void command(uint8_t value)
 {
-	rig_out(&rig, COMMAND, value);
+	em_out(&rig, COMMAND, value);
 }
 
 static void data(uint8_t value)
 {
-	rig_out(&rig, DATA, value);
+	em_out(&rig, DATA, value);
 }
 
 /* There must be an answer, and only one. */
@@ -49,7 +49,7 @@ static uint8_t answer(void)
 	uint8_t value;
 
 	cr_assert(status() & OBF);
-	value = rig_in(&rig, DATA);
+	value = em_in(&rig, DATA);
 	cr_assert(!(status() & OBF));
 	return value;
 }
@@ -57,11 +57,11 @@ static uint8_t answer(void)
 Test(i8042, pulse_of_the_reset_line)
 {
 	command(0xfe);
-	cr_assert_eq(rig_request(&rig), REQUEST_RESET);
+	cr_assert_eq(em_request(&rig), REQUEST_RESET);
 	command(0xff);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE, "pulses nothing");
+	cr_assert_eq(em_request(&rig), REQUEST_NONE, "pulses nothing");
 	command(0xf0);
-	cr_assert_eq(rig_request(&rig), REQUEST_RESET);
+	cr_assert_eq(em_request(&rig), REQUEST_RESET);
 }
 
 Test(i8042, output_port)
@@ -70,7 +70,7 @@ Test(i8042, output_port)
 	cr_assert_eq(answer() & 3, 3, "not in reset, A20 open");
 	command(0xd1);
 	data(0x01);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE);
 	command(0xd0);
 	cr_assert_eq(answer() & 3, 1);
 	command(0xdf);
@@ -81,7 +81,7 @@ Test(i8042, output_port)
 	cr_assert_eq(answer() & 3, 1);
 	command(0xd1);
 	data(0x02);
-	cr_assert_eq(rig_request(&rig), REQUEST_RESET);
+	cr_assert_eq(em_request(&rig), REQUEST_RESET);
 }
 
 /* In the order of Linux' i8042_controller_check() and so on. */
@@ -128,10 +128,10 @@ Test(i8042, a_missing_keyboard_times_out_at_once)
 	command(0x60);
 	data(0x01); /* its interrupt */
 	data(0xf2); /* identify */
-	cr_assert(rig_line(&rig, 1));
+	cr_assert(em_line(&rig, 1));
 	cr_assert(status() & TIMEOUT);
 	cr_assert_eq(answer(), 0xfe);
-	cr_assert(!rig_line(&rig, 1));
+	cr_assert(!em_line(&rig, 1));
 	cr_assert(!(status() & TIMEOUT));
 }
 
@@ -140,9 +140,9 @@ Test(i8042, reset_forgets)
 	command(0x60);
 	data(0x01);
 	data(0xf2);
-	cr_assert(rig_line(&rig, 1));
+	cr_assert(em_line(&rig, 1));
 	dev->ops->reset(dev);
-	cr_assert(!rig_line(&rig, 1));
+	cr_assert(!em_line(&rig, 1));
 	cr_assert(!(status() & OBF));
 }
 
@@ -159,5 +159,5 @@ Test(i8042, answers_at_its_two_ports_only)
 
 Test(i8042, hostile_accesses)
 {
-	rig_torment(&rig, 0x60, 5, 100000);
+	em_torment(&rig, 0x60, 5, 100000);
 }

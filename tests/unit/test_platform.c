@@ -10,16 +10,16 @@
 #include "tests/unit/emulated_rig.h"
 #include "vmm/x86_64/layout.h"
 
-static struct rig rig;
+static struct em_rig rig;
 
 static void set_up(void)
 {
-	rig_open(&rig);
+	em_open(&rig);
 }
 
 static void tear_down(void)
 {
-	rig_close(&rig);
+	em_close(&rig);
 }
 
 TestSuite(platform, .init = set_up, .fini = tear_down, .timeout = 20);
@@ -32,67 +32,67 @@ TestSuite(platform, .init = set_up, .fini = tear_down, .timeout = 20);
 
 Test(platform, acpi_power_off)
 {
-	struct device *dev = rig_device(&rig, &row_acpi_power, 0, NULL);
+	struct device *dev = em_device(&rig, &row_acpi_power, 0, NULL);
 
-	cr_assert_eq(rig_in(&rig, SLEEP_CONTROL), 0);
-	rig_out(&rig, SLEEP_CONTROL, 5 << 2);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE, "SLP_EN is missing");
-	cr_assert_eq(rig_in(&rig, SLEEP_CONTROL), 5 << 2);
-	rig_out(&rig, SLEEP_CONTROL, 3 << 2 | 0x20);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE, "another sleep type");
-	rig_out(&rig, SLEEP_CONTROL, 5 << 2 | 0x20);
-	cr_assert_eq(rig_request(&rig), REQUEST_POWEROFF);
-	cr_assert_eq(rig_in(&rig, SLEEP_CONTROL), 5 << 2, "SLP_EN reads as zero");
+	cr_assert_eq(em_in(&rig, SLEEP_CONTROL), 0);
+	em_out(&rig, SLEEP_CONTROL, 5 << 2);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE, "SLP_EN is missing");
+	cr_assert_eq(em_in(&rig, SLEEP_CONTROL), 5 << 2);
+	em_out(&rig, SLEEP_CONTROL, 3 << 2 | 0x20);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE, "another sleep type");
+	em_out(&rig, SLEEP_CONTROL, 5 << 2 | 0x20);
+	cr_assert_eq(em_request(&rig), REQUEST_POWEROFF);
+	cr_assert_eq(em_in(&rig, SLEEP_CONTROL), 5 << 2, "SLP_EN reads as zero");
 	dev->ops->reset(dev);
-	cr_assert_eq(rig_in(&rig, SLEEP_CONTROL), 0);
-	rig_destroy(dev);
+	cr_assert_eq(em_in(&rig, SLEEP_CONTROL), 0);
+	em_destroy(dev);
 }
 
 Test(platform, acpi_reset)
 {
-	struct device *dev = rig_device(&rig, &row_acpi_power, 0, NULL);
+	struct device *dev = em_device(&rig, &row_acpi_power, 0, NULL);
 
-	rig_out(&rig, RESET_REG, 0);
-	rig_out(&rig, RESET_REG, 2);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE);
-	rig_out(&rig, RESET_REG, 1);
-	cr_assert_eq(rig_request(&rig), REQUEST_RESET);
-	rig_out(&rig, SLEEP_STATUS, 0x80);
-	cr_assert_eq(rig_in(&rig, SLEEP_STATUS), 0);
-	rig_torment(&rig, LAYOUT_ACPI_PIO, 4, 20000);
-	rig_destroy(dev);
+	em_out(&rig, RESET_REG, 0);
+	em_out(&rig, RESET_REG, 2);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE);
+	em_out(&rig, RESET_REG, 1);
+	cr_assert_eq(em_request(&rig), REQUEST_RESET);
+	em_out(&rig, SLEEP_STATUS, 0x80);
+	cr_assert_eq(em_in(&rig, SLEEP_STATUS), 0);
+	em_torment(&rig, LAYOUT_ACPI_PIO, 4, 20000);
+	em_destroy(dev);
 }
 
 /* ---- panic ----------------------------------------------------------------------------------- */
 
 Test(platform, pvpanic)
 {
-	struct device *dev = rig_device(&rig, &row_pvpanic, 0, NULL);
+	struct device *dev = em_device(&rig, &row_pvpanic, 0, NULL);
 
-	cr_assert_eq(rig_in(&rig, LAYOUT_PANIC_PIO), 3);
-	rig_out(&rig, LAYOUT_PANIC_PIO, 2);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE, "a crash kernel will do the rest");
-	rig_out(&rig, LAYOUT_PANIC_PIO, 0);
-	cr_assert_eq(rig_request(&rig), REQUEST_NONE);
-	rig_out(&rig, LAYOUT_PANIC_PIO, 1);
-	cr_assert_eq(rig_request(&rig), REQUEST_PANIC);
-	rig_torment(&rig, LAYOUT_PANIC_PIO - 1, 3, 20000);
+	cr_assert_eq(em_in(&rig, LAYOUT_PANIC_PIO), 3);
+	em_out(&rig, LAYOUT_PANIC_PIO, 2);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE, "a crash kernel will do the rest");
+	em_out(&rig, LAYOUT_PANIC_PIO, 0);
+	cr_assert_eq(em_request(&rig), REQUEST_NONE);
+	em_out(&rig, LAYOUT_PANIC_PIO, 1);
+	cr_assert_eq(em_request(&rig), REQUEST_PANIC);
+	em_torment(&rig, LAYOUT_PANIC_PIO - 1, 3, 20000);
 	dev->ops->reset(dev);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 /* ---- clock ----------------------------------------------------------------------------------- */
 
 static uint8_t cmos_read(unsigned reg)
 {
-	rig_out(&rig, 0x70, (uint8_t)reg);
-	return rig_in(&rig, 0x71);
+	em_out(&rig, 0x70, (uint8_t)reg);
+	return em_in(&rig, 0x71);
 }
 
 static void cmos_write(unsigned reg, uint8_t value)
 {
-	rig_out(&rig, 0x70, (uint8_t)reg);
-	rig_out(&rig, 0x71, value);
+	em_out(&rig, 0x70, (uint8_t)reg);
+	em_out(&rig, 0x71, value);
 }
 
 static unsigned bcd(uint8_t value)
@@ -124,17 +124,17 @@ static time_t guest_time(void)
 
 Test(platform, rtc_shows_the_hosts_utc)
 {
-	struct device *dev = rig_device(&rig, &row_rtc, 0, NULL);
+	struct device *dev = em_device(&rig, &row_rtc, 0, NULL);
 	time_t before = time(NULL), shown = guest_time();
 
 	cr_assert_geq(shown, before);
 	cr_assert_leq(shown, time(NULL));
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 Test(platform, rtc_ports)
 {
-	struct device *dev = rig_device(&rig, &row_rtc, 0, NULL);
+	struct device *dev = em_device(&rig, &row_rtc, 0, NULL);
 	uint64_t value;
 
 	/* The NMI bit is no part of the number, and both ports can be written at once. */
@@ -146,36 +146,36 @@ Test(platform, rtc_ports)
 	cr_assert_eq(value, 0x34ff);
 	dev->ops->reset(dev);
 	cr_assert_eq(cmos_read(0x41), 0x34, "a reset keeps the RAM");
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 /* A real timer, and the interrupt is waited for as a guest does: by looking. */
 Test(platform, rtc_periodic_interrupt)
 {
-	struct device *dev = rig_device(&rig, &row_rtc, 0, NULL);
+	struct device *dev = em_device(&rig, &row_rtc, 0, NULL);
 
 	cmos_write(0x0a, 0x23);
 	cmos_write(0x0b, 0x42);
 	for (unsigned i = 0; i < 10; i++) {
-		while (!rig_line(&rig, LAYOUT_RTC_IRQ))
+		while (!em_line(&rig, LAYOUT_RTC_IRQ))
 			sched_yield();
 		cr_assert_eq(cmos_read(0x0c) & 0xc0, 0xc0);
-		cr_assert(!rig_line(&rig, LAYOUT_RTC_IRQ));
+		cr_assert(!em_line(&rig, LAYOUT_RTC_IRQ));
 	}
 	/* Left high, the line is low after a reset. */
-	while (!rig_line(&rig, LAYOUT_RTC_IRQ))
+	while (!em_line(&rig, LAYOUT_RTC_IRQ))
 		sched_yield();
 	dev->ops->reset(dev);
-	cr_assert(!rig_line(&rig, LAYOUT_RTC_IRQ));
-	rig_destroy(dev);
+	cr_assert(!em_line(&rig, LAYOUT_RTC_IRQ));
+	em_destroy(dev);
 }
 
 Test(platform, rtc_hostile_accesses)
 {
-	struct device *dev = rig_device(&rig, &row_rtc, 0, NULL);
+	struct device *dev = em_device(&rig, &row_rtc, 0, NULL);
 
-	rig_torment(&rig, 0x70, 2, 100000);
-	rig_destroy(dev);
+	em_torment(&rig, 0x70, 2, 100000);
+	em_destroy(dev);
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
@@ -186,9 +186,9 @@ Test(platform, a_port_that_is_taken_is_an_error)
 							 &row_pvpanic };
 
 	for (unsigned i = 0; i < 4; i++) {
-		struct device *dev = rig_device(&rig, rows[i], 0, NULL);
+		struct device *dev = em_device(&rig, rows[i], 0, NULL);
 
-		cr_assert_neq(rig_device_fails(&rig, rows[i], 1, NULL)[0], '\0');
-		rig_destroy(dev);
+		cr_assert_neq(em_device_fails(&rig, rows[i], 1, NULL)[0], '\0');
+		em_destroy(dev);
 	}
 }

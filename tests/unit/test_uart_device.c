@@ -22,30 +22,30 @@ enum { THR = 0, RBR = 0, IER = 1, IIR = 2, FCR = 2, LCR = 3, MCR = 4, LSR = 5, M
 #define COM1 0x3f8
 #define BULK (64u << 10)
 
-static struct rig rig;
+static struct em_rig rig;
 static char bulk[BULK], back[BULK];
 
 static void set_up(void)
 {
-	rig_open(&rig);
-	fill_pattern(bulk, BULK);
+	em_open(&rig);
+	sink_pattern(bulk, BULK);
 }
 
 static void tear_down(void)
 {
-	rig_close(&rig);
+	em_close(&rig);
 }
 
 TestSuite(uart_device, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static uint8_t in(unsigned reg)
 {
-	return rig_in(&rig, COM1 + reg);
+	return em_in(&rig, COM1 + reg);
 }
 
 static void out(unsigned reg, uint8_t value)
 {
-	rig_out(&rig, COM1 + reg, value);
+	em_out(&rig, COM1 + reg, value);
 }
 
 static struct device *open_stdio(int *to_stdin, int *from_stdout)
@@ -60,7 +60,7 @@ static struct device *open_stdio(int *to_stdin, int *from_stdout)
 	close(o[1]);
 	*to_stdin = i[1];
 	*from_stdout = o[0];
-	return rig_device(&rig, &row_uart16550, 0, NULL);
+	return em_device(&rig, &row_uart16550, 0, NULL);
 }
 
 /* As printk does: wait for THRE, write. */
@@ -84,24 +84,24 @@ Test(uart_device, com1_to_com4)
 	struct device *dev[4];
 
 	for (unsigned i = 0; i < 4; i++)
-		dev[i] = rig_device(&rig, &row_uart16550, i, "null");
+		dev[i] = em_device(&rig, &row_uart16550, i, "null");
 	for (unsigned i = 0; i < 4; i++) {
-		rig_out(&rig, want[i].port + MCR, UART_MCR_OUT2);
-		rig_out(&rig, want[i].port + IER, UART_IER_ETBEI);
-		cr_assert(rig_line(&rig, want[i].irq));
-		cr_assert_eq(rig_in(&rig, want[i].port + IIR), UART_IIR_THRE);
-		cr_assert(!rig_line(&rig, want[i].irq));
+		em_out(&rig, want[i].port + MCR, UART_MCR_OUT2);
+		em_out(&rig, want[i].port + IER, UART_IER_ETBEI);
+		cr_assert(em_line(&rig, want[i].irq));
+		cr_assert_eq(em_in(&rig, want[i].port + IIR), UART_IIR_THRE);
+		cr_assert(!em_line(&rig, want[i].irq));
 	}
-	cr_assert(strstr(rig_device_fails(&rig, &row_uart16550, 4, "null"), "4 serial ports"));
-	cr_assert(strstr(rig_device_fails(&rig, &row_uart16550, 0, "null"), "uart0"));
-	cr_assert(strstr(rig_device_fails(&rig, &row_uart16550, 0, "blah"), "blah"));
+	cr_assert(strstr(em_device_fails(&rig, &row_uart16550, 4, "null"), "4 serial ports"));
+	cr_assert(strstr(em_device_fails(&rig, &row_uart16550, 0, "null"), "uart0"));
+	cr_assert(strstr(em_device_fails(&rig, &row_uart16550, 0, "blah"), "blah"));
 	for (unsigned i = 0; i < 4; i++)
-		rig_destroy(dev[i]);
+		em_destroy(dev[i]);
 }
 
 Test(uart_device, wide_accesses_are_bytes)
 {
-	struct device *dev = rig_device(&rig, &row_uart16550, 0, "null");
+	struct device *dev = em_device(&rig, &row_uart16550, 0, "null");
 	uint64_t value;
 
 	out(IER, 0x05);
@@ -112,11 +112,11 @@ Test(uart_device, wide_accesses_are_bytes)
 	cr_assert_eq(value >> 8 & 0xff, 0x05);
 	cr_assert_eq(value >> 24 & 0xff, 0x03);
 	cr_assert_eq(value >> 40 & 0xff, UART_LSR_THRE | UART_LSR_TEMT);
-	rig_torment(&rig, COM1, 8, 200000);
+	em_torment(&rig, COM1, 8, 200000);
 	dev->ops->reset(dev);
 	cr_assert_eq(in(LCR), 0);
 	cr_assert_eq(in(LSR), UART_LSR_THRE | UART_LSR_TEMT);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
@@ -159,7 +159,7 @@ Test(uart_device, bulk_output_through_a_pipe)
 	struct device *dev = open_stdio(&to, &from);
 
 	bulk_out(from);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 Test(uart_device, bulk_output_through_a_pty)
@@ -171,7 +171,7 @@ Test(uart_device, bulk_output_through_a_pty)
 	cr_assert(mkdtemp(link));
 	snprintf(path, sizeof(path), "%s/tty", link);
 	snprintf(spec, sizeof(spec), "pty:%s", path);
-	dev = rig_device(&rig, &row_uart16550, 0, spec);
+	dev = em_device(&rig, &row_uart16550, 0, spec);
 	cr_assert(!(in(MSR)&UART_MSR_DCD));
 	fd = open(path, O_RDWR | O_NOCTTY);
 	cr_assert_geq(fd, 0);
@@ -181,13 +181,13 @@ Test(uart_device, bulk_output_through_a_pty)
 	close(fd);
 	while (in(MSR)&UART_MSR_DCD)
 		sched_yield();
-	rig_destroy(dev);
+	em_destroy(dev);
 	rmdir(link);
 }
 
 static void *feed(void *arg)
 {
-	write_all(*(int *)arg, bulk, BULK);
+	sink_write_all(*(int *)arg, bulk, BULK);
 	return NULL;
 }
 
@@ -206,7 +206,7 @@ static void bulk_in_polled(uint8_t fcr)
 		cr_assert_eq((char)in(RBR), bulk[n], "byte %zu", n);
 	}
 	pthread_join(thread, NULL);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 Test(uart_device, bulk_input_polled_with_fifos)
@@ -235,7 +235,7 @@ static void bulk_in_by_interrupt(uint8_t fcr, unsigned batch)
 	out(MCR, UART_MCR_OUT2);
 	out(IER, UART_IER_ERBFI);
 	while (n < BULK) {
-		while (!rig_line(&rig, 4))
+		while (!em_line(&rig, 4))
 			sched_yield();
 		uint8_t id = in(IIR)&0x0f;
 
@@ -246,7 +246,7 @@ static void bulk_in_by_interrupt(uint8_t fcr, unsigned batch)
 		}
 	}
 	pthread_join(thread, NULL);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 Test(uart_device, bulk_input_by_interrupt)
@@ -272,7 +272,7 @@ Test(uart_device, input_before_the_driver_is_ready)
 	struct device *dev = open_stdio(&to, &from);
 	static const char text[] = "echo hello; poweroff\n";
 
-	write_all(to, text, sizeof(text) - 1);
+	sink_write_all(to, text, sizeof(text) - 1);
 	close(to);
 	print("early console", 13);
 	for (unsigned i = 0; i < 3; i++) {
@@ -291,7 +291,7 @@ Test(uart_device, input_before_the_driver_is_ready)
 			sched_yield();
 		cr_assert_eq((char)in(RBR), *p);
 	}
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 /* ---- a stuck console ------------------------------------------------------------------------- */
@@ -317,17 +317,17 @@ Test(uart_device, stuck_output_stops_nobody)
 	out(THR, '?');
 	out(MCR, UART_MCR_OUT2);
 	out(IER, UART_IER_ETBEI);
-	cr_assert(!rig_line(&rig, 4));
+	cr_assert(!em_line(&rig, 4));
 	for (size_t got = 0; got < sent - 1; got++) {
 		char c;
 
-		read_all(from, &c, 1);
+		sink_read_all(from, &c, 1);
 		cr_assert_eq(c, bulk[got % BULK]);
 	}
-	while (!rig_line(&rig, 4))
+	while (!em_line(&rig, 4))
 		sched_yield();
 	cr_assert_eq(in(IIR)&0x0f, UART_IIR_THRE);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 Test(uart_device, destroy_with_a_stuck_console)
@@ -337,7 +337,7 @@ Test(uart_device, destroy_with_a_stuck_console)
 
 	while (in(LSR)&UART_LSR_THRE)
 		out(THR, 'x');
-	rig_destroy(dev);
+	em_destroy(dev);
 }
 
 /* ---- the user -------------------------------------------------------------------------------- */
@@ -361,26 +361,26 @@ static int terminal(void)
 Test(uart_device, ctrl_a_x_powers_off)
 {
 	int master = terminal();
-	struct device *dev = rig_device(&rig, &row_uart16550, 0, "stdio");
+	struct device *dev = em_device(&rig, &row_uart16550, 0, "stdio");
 
-	write_all(master, "ignored by the guest \001x", 23);
-	cr_assert_eq(rig_wait_request(&rig), REQUEST_POWEROFF);
-	rig_destroy(dev);
+	sink_write_all(master, "ignored by the guest \001x", 23);
+	cr_assert_eq(em_wait_request(&rig), REQUEST_POWEROFF);
+	em_destroy(dev);
 }
 
 Test(uart_device, ctrl_a_b_breaks)
 {
 	int master = terminal();
-	struct device *dev = rig_device(&rig, &row_uart16550, 0, "stdio");
+	struct device *dev = em_device(&rig, &row_uart16550, 0, "stdio");
 
 	out(FCR, UART_FCR_ENABLE);
 	out(MCR, UART_MCR_OUT2);
 	out(IER, UART_IER_ERBFI | UART_IER_ELSI);
-	write_all(master, "\001b", 2);
-	while (!rig_line(&rig, 4))
+	sink_write_all(master, "\001b", 2);
+	while (!em_line(&rig, 4))
 		sched_yield();
 	cr_assert_eq(in(IIR)&0x0f, UART_IIR_RLS);
 	cr_assert(in(LSR)&UART_LSR_BI);
 	cr_assert_eq(in(RBR), 0);
-	rig_destroy(dev);
+	em_destroy(dev);
 }
