@@ -255,12 +255,17 @@ static void reset(struct virtio_device *v)
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
 
-static void detach(struct virtio_device *v)
+static void detach_on_loop(void *arg)
 {
-	struct balloon *b = balloon_of(v);
+	struct balloon *b = arg;
 
 	balloon_control_close(b);
 	event_timer_destroy(&b->timer);
+}
+
+static void detach(struct virtio_device *v)
+{
+	event_call(v->dev.host->loop, detach_on_loop, v);
 }
 
 static void destroy(struct virtio_device *v)

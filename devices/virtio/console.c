@@ -318,13 +318,18 @@ static void reset(struct virtio_device *v)
 	pthread_mutex_unlock(&q->lock);
 }
 
-/* The backend stays for a moment: it still has the guest's last words. */
-static void detach(struct virtio_device *v)
+static void detach_on_loop(void *arg)
 {
-	struct console *c = console_of(v);
+	struct console *c = arg;
 
 	chardev_set_client(c->chr, NULL, NULL);
 	event_timer_destroy(&c->patience);
+}
+
+/* The backend stays for a moment: it still has the guest's last words. */
+static void detach(struct virtio_device *v)
+{
+	event_call(v->dev.host->loop, detach_on_loop, v);
 }
 
 static void destroy(struct virtio_device *v)

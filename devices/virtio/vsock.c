@@ -132,7 +132,7 @@ static void reset(struct virtio_device *v)
 
 static void detach(struct virtio_device *v)
 {
-	vsock_host_close(vsock_of(v));
+	vsock_host_stop(vsock_of(v));
 }
 
 static void destroy(struct virtio_device *v)
@@ -141,6 +141,7 @@ static void destroy(struct virtio_device *v)
 
 	event_loop_destroy(s->loop);
 	vsock_table_destroy(s);
+	vsock_host_destroy(s);
 	free(s);
 }
 

@@ -95,6 +95,8 @@ struct vsock {
 
 	struct unix_listener listener;
 	struct event_source accepting;
+	bool accept_paused; /* the loop's thread only */
+	struct log_limit no_room;
 	int epoll; /* the connections' sockets, edge-triggered */
 	struct event_source sockets;
 	struct event_timer timer;
@@ -176,7 +178,10 @@ bool vsock_greet(const struct vsock_conn *c);
 /* ---- no lock held ---- */
 
 int vsock_host_open(struct vsock *s, struct event_loop *loop, const char *prefix, struct error *e);
-void vsock_host_close(struct vsock *s);
+/* No program comes in and no socket is looked at any more. */
+void vsock_host_stop(struct vsock *s);
+/* When the connections are gone. */
+void vsock_host_destroy(struct vsock *s);
 
 /*
  * Tells the guest that all its connections are gone (section 5.10.6.7), as after it was restored

@@ -62,12 +62,17 @@ static uint64_t now(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void set_deadline(struct vsock *s, struct vsock_conn *c)
+static void set_timer(struct vsock *s)
 {
-	c->deadline = now() + PATIENCE_NS;
 	if (!s->timer_set)
 		event_timer_set(&s->timer, TICK_NS);
 	s->timer_set = true;
+}
+
+static void set_deadline(struct vsock *s, struct vsock_conn *c)
+{
+	c->deadline = now() + PATIENCE_NS;
+	set_timer(s);
 }
 
 /* The port that "CONNECT <port>" names; false if the line is another one. */
@@ -164,6 +169,16 @@ static void sockets_ready(void *opaque, uint32_t events)
 	pthread_mutex_unlock(&vsock_rxq(s)->lock);
 }
 
+/* No descriptor is left: the loop must not be told of the same program again and again. */
+static void accept_later(struct vsock *s)
+{
+	log_guest(&s->no_room, "%s: cannot accept a connection: %s", s->v.dev.name,
+		  strerror(errno));
+	event_modify(&s->accepting, 0);
+	s->accept_paused = true;
+	set_timer(s);
+}
+
 static void program_came(void *opaque, uint32_t events)
 {
 	struct vsock *s = opaque;
@@ -174,10 +189,13 @@ static void program_came(void *opaque, uint32_t events)
 		int fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		struct vsock_conn *c = fd < 0 ? NULL : vsock_add(s, VSOCK_HELLO, fd);
 
-		if (fd < 0)
-			break;
 		if (c)
 			set_deadline(s, c);
+		if (fd < 0) {
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+				accept_later(s);
+			break;
+		}
 	}
 	pthread_mutex_unlock(&vsock_rxq(s)->lock);
 }
@@ -187,6 +205,10 @@ static void tick(void *opaque)
 	struct vsock *s = opaque;
 	uint64_t t = now();
 	bool more = false;
+
+	if (s->accept_paused)
+		event_modify(&s->accepting, EPOLLIN);
+	s->accept_paused = false;
 
 	pthread_mutex_lock(&vsock_rxq(s)->lock);
 	for (unsigned i = 0; i < VSOCK_CONNECTIONS; i++) {
@@ -246,15 +268,24 @@ int vsock_host_open(struct vsock *s, struct event_loop *loop, const char *prefix
 	return err ? error_set_errno(e, err, "cannot watch sockets") : 0;
 }
 
-void vsock_host_close(struct vsock *s)
+static void stop_on_loop(void *arg)
 {
-	event_timer_destroy(&s->timer);
+	struct vsock *s = arg;
+
 	event_del(&s->accepting);
 	event_del(&s->sockets);
+	event_timer_destroy(&s->timer);
 	unix_listener_close(&s->listener);
+}
+
+void vsock_host_stop(struct vsock *s)
+{
+	event_call(s->loop ? s->loop : s->v.dev.host->loop, stop_on_loop, s);
+}
+
+void vsock_host_destroy(struct vsock *s)
+{
 	if (s->epoll >= 0)
 		close(s->epoll);
-	s->epoll = -1;
 	free(s->prefix);
-	s->prefix = NULL;
 }
