@@ -8,13 +8,12 @@ import pty
 import resource
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import termios
 import time
 
-from harness import Case, Tmp, read_until, tail
+from harness import Case, Tmp, connect, read_until, tail
 
 CASES = []
 SMALL = ["--memory=32M", "--no-reboot"]
@@ -369,10 +368,8 @@ def console_socket(mvm, report):
     with Tmp() as tmp:
         path = os.path.join(tmp, "console")
         run = mvm.start(wait_guest(mvm, "--console=emulated:unix:" + path))
-        run.wait_until(lambda: os.path.exists(path), 5)
         for turn in "a client", "the next client":
-            with socket.socket(socket.AF_UNIX) as s:
-                s.connect(path)
+            with connect(run, path, 5) as s:
                 s.sendall(b"!")
                 got = read_until(s.fileno(), lambda text: b"<33>" in text, 5 * mvm.slow)
                 report.check(b"<33>" in got, "%s is served" % turn, [repr(got)])

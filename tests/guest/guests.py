@@ -23,6 +23,8 @@ class Guest:
             if not match:
                 continue
             key, value = match.groups()
+            if re.search(r"\b(mvm|status|seconds|stderr): ", value):
+                raise SystemExit("%s: two declarations on one line (clang-format?): %s" % (path, line))
             if key == "mvm":
                 self.runs.append(value.strip())
             elif key == "status":

@@ -5,6 +5,7 @@ import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -54,12 +55,13 @@ class Case:
 class Mvm:
     """The binary under test."""
 
-    def __init__(self, path, verbose=False):
+    def __init__(self, path, slow=1, verbose=False):
         self.path = os.path.abspath(path)
         self.guests = os.path.join(os.path.dirname(self.path), "tests", "guest")
         self.verbose = verbose
         self.sanitized = self._is_sanitized()
-        self.slow = 6 if self.sanitized else 1
+        self.slow_host = slow > 1
+        self.slow = slow * (6 if self.sanitized else 1)  # of all time limits
 
     def _is_sanitized(self):
         try:
@@ -174,6 +176,22 @@ class Tmp:
 
     def __exit__(self, *exc):
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def connect(run, path, seconds):
+    """A socket connected to the console at path as soon as somebody listens there, or None."""
+    s = socket.socket(socket.AF_UNIX)
+
+    def try_it():
+        try:
+            s.connect(path)
+            return True
+        except OSError:
+            return False
+    if run.wait_until(try_it, seconds):
+        return s
+    s.close()
+    return None
 
 
 def read_until(fd, done, seconds):

@@ -1,8 +1,8 @@
 /*
- * A panicking guest tells the panic device: mvm ends with status 3, also with reboots allowed.
+ * A panicking guest tells the panic device: mvm ends with status 3.
  *
- * mvm: --no-reboot
  * mvm:
+ * mvm: --cpus=2
  * status: 3
  * stderr: panicked
  */

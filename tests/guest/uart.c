@@ -14,7 +14,7 @@
 #include "uart.h"
 
 #define VECTOR_UART 0x60
-#define TYPED	    65536u /* host.py types as much */
+#define TYPED_MAX   65536u
 #define SEED	    0x6d766d2d75617274ull
 #define STALLED_MS  4000
 #define TRIGGER	    14
@@ -154,13 +154,14 @@ static void identification(void)
 /* ---- 64 KiB of typing ------------------------------------------------------------------------ */
 
 static uint8_t *typed;
+static uint32_t to_come = TYPED_MAX;
 static volatile uint32_t arrived;
 static uint32_t timeouts, spurious;
 
 static void take(uint32_t n)
 {
-	if (n > TYPED - arrived)
-		n = TYPED - arrived;
+	if (n > to_come - arrived)
+		n = to_come - arrived;
 	ins8(COM1 + UART_RBR, typed + arrived, n);
 	arrived += n;
 }
@@ -176,13 +177,13 @@ static void uart_interrupt(void)
 			take(TRIGGER);
 		} else if (id == UART_IIR_TIMEOUT) {
 			timeouts++;
-			while ((inr(UART_LSR) & UART_LSR_DR) && arrived < TYPED)
+			while ((inr(UART_LSR) & UART_LSR_DR) && arrived < to_come)
 				take(1);
 		} else {
 			spurious += turn == 0;
 			return;
 		}
-		if (arrived == TYPED)
+		if (arrived == to_come)
 			return;
 	}
 }
@@ -204,7 +205,7 @@ static bool as_typed(void)
 	const uint64_t *word = (const uint64_t *)typed;
 	uint64_t state = SEED;
 
-	for (unsigned i = 0; i < TYPED / 8; i++)
+	for (unsigned i = 0; i < to_come / 8; i++)
 		if (word[i] != random64(&state)) {
 			print("# differs in the 8 bytes at %u\n", i * 8);
 			return false;
@@ -215,8 +216,11 @@ static bool as_typed(void)
 static void typing(void)
 {
 	uint32_t echoed = 0;
+	uint64_t given;
 
-	typed = alloc(TYPED, 8);
+	if (cmdline_number("typed", &given) && given <= TYPED_MAX)
+		to_come = (uint32_t)given & ~7u;
+	typed = alloc(to_come, 8);
 	irq_init();
 	irq_handler(VECTOR_UART, uart_interrupt);
 	ioapic_route(COM1_GSI, VECTOR_UART, 0, 0);
@@ -224,7 +228,7 @@ static void typing(void)
 	outr(UART_MCR, UART_MCR_DTR | UART_MCR_RTS | UART_MCR_OUT2);
 	print("# type\n");
 	outr(UART_IER, UART_IER_RX);
-	while (echoed < TYPED) {
+	while (echoed < to_come) {
 		uint32_t now;
 
 		irq_enable();
@@ -238,11 +242,11 @@ static void typing(void)
 	irq_disable();
 	print_init();
 	ioapic_mask(COM1_GSI);
-	check_equal(arrived, TYPED, "all that is typed arrives");
+	check_equal(arrived, to_come, "all that is typed arrives");
 	check(as_typed(), "as it was typed");
 	print("# %u interrupts, %u of them timeouts, %u without a cause\n", irq_count[VECTOR_UART],
 	      timeouts, spurious);
-	check(irq_count[VECTOR_UART] < TYPED / 4, "many bytes an interrupt");
+	check(irq_count[VECTOR_UART] < to_come / 4, "many bytes an interrupt");
 }
 
 void main(void)

@@ -1,6 +1,6 @@
 /*
- * Starting other processors and giving them work: see smp.h. A processor without work polls its
- * mailbox with interrupts on, so that IPIs reach it.
+ * Starting other processors and giving them work: see smp.h. A processor without work halts with
+ * interrupts on, so that it costs nothing where there are fewer real ones; an IPI wakes it.
  */
 #include "acpi.h"
 #include "apic.h"
@@ -8,7 +8,10 @@
 #include "smp.h"
 #include "trap.h"
 
-#define AP_PAGE 0x10000 /* entry.S */
+#define AP_PAGE		0x10000 /* entry.S */
+#define VECTOR_WAKE	0xf0
+#define SECOND_AFTER_MS 50
+#define HERE_WITHIN_MS	3000
 
 extern const char ap_page[], ap_page_end[];
 extern volatile uint32_t ap_arrived;
@@ -30,10 +33,9 @@ void start_ap(void)
 	m = &mailbox[lapic_id() % SMP_MAX];
 	m->here = true;
 	for (;;) {
-		irq_enable();
+		/* The IPI that came since the last look still wakes: sti takes effect late. */
 		while (!m->fn)
-			cpu_relax();
-		irq_disable();
+			asm volatile("sti\n\thlt\n\tcli" : : : "memory");
 		m->fn(m->arg);
 		barrier_compiler();
 		m->fn = NULL;
@@ -49,11 +51,11 @@ bool smp_start(uint32_t apic_id)
 	lapic_ipi(apic_id, ICR_INIT | ICR_ASSERT);
 	delay_us(200);
 	lapic_ipi(apic_id, ICR_STARTUP | ICR_ASSERT | AP_PAGE >> 12);
-	if (wait_for(m->here, 20))
+	if (wait_for(m->here, SECOND_AFTER_MS))
 		return true;
 	/* The manual wants a second one if the first is lost; one already started ignores it. */
 	lapic_ipi(apic_id, ICR_STARTUP | ICR_ASSERT | AP_PAGE >> 12);
-	return wait_for(m->here, 500);
+	return wait_for(m->here, HERE_WITHIN_MS);
 }
 
 unsigned smp_start_all(void)
@@ -79,6 +81,7 @@ void smp_post(uint32_t apic_id, void (*fn)(void *arg), void *arg)
 	m->arg = arg;
 	barrier_compiler();
 	m->fn = fn;
+	lapic_ipi(apic_id, ICR_FIXED | ICR_ASSERT | VECTOR_WAKE);
 }
 
 bool smp_done(uint32_t apic_id)
