@@ -113,12 +113,19 @@ int net_queue_start(struct net_queue *q, struct event_loop *loop, const struct n
 	return err;
 }
 
-void net_queue_stop(struct net_queue *q)
+/* On the loop, so that it is in the middle of nothing. */
+static void stop(void *arg)
 {
-	if (!q->loop)
-		return;
+	struct net_queue *q = arg;
+
 	q->net->ops->stop(q);
 	q->loop = NULL;
+}
+
+void net_queue_stop(struct net_queue *q)
+{
+	if (q->loop)
+		event_call(q->loop, stop, q);
 }
 
 int net_queue_enable(struct net_queue *q, bool enable)
@@ -140,7 +147,8 @@ const struct net_stats *net_queue_stats(const struct net_queue *q)
 
 void net_receive_want(struct net_queue *q, bool want)
 {
-	q->net->ops->want(q, want);
+	if (q->loop)
+		q->net->ops->want(q, want);
 }
 
 ssize_t net_receive(struct net_queue *q, const struct iovec *iov, int niov)

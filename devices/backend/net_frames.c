@@ -48,6 +48,8 @@ bool net_frames_put(struct net_frames *f, const void *frame, size_t len)
 
 	if (len >= f->size)
 		return false;
+	if (f->count == 0)
+		f->head = f->tail = f->used = 0; /* all of it in one piece */
 	need = record(len);
 	skipped = f->tail + need > f->size ? f->size - f->tail : 0;
 	if (need + skipped > f->size - f->used)

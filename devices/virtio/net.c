@@ -298,6 +298,30 @@ static void reset(struct virtio_device *v)
 	virtio_net_use_pairs(vn, 1);
 }
 
+static bool pull(struct virtio_queue *q)
+{
+	struct virtio_net *vn = virtio_net_of(q->v);
+
+	if (q->index % 2 == 1 || q->index == __atomic_load_n(&vn->control, __ATOMIC_ACQUIRE) ||
+	    q->index / 2 >= vn->npairs)
+		return false;
+	net_rx_pull(&vn->pair[q->index / 2]);
+	return true;
+}
+
+/* Held first, so that no queue uses a backend that has stopped. */
+static void detach(struct virtio_device *v)
+{
+	struct virtio_net *vn = virtio_net_of(v);
+
+	pthread_mutex_lock(&v->lock);
+	virtio_hold(v, VIRTIO_HOLD_PAUSE, true);
+	pthread_mutex_unlock(&v->lock);
+	for (unsigned i = 0; i < vn->npairs; i++)
+		if (vn->pair[i].started)
+			net_queue_stop(vn->pair[i].backend);
+}
+
 /* Queues and transport are gone, or were never made. */
 static void destroy(struct virtio_device *v)
 {
@@ -315,33 +339,16 @@ static void destroy(struct virtio_device *v)
 
 static const struct virtio_device_ops net_ops = {
 	.process = process,
+	.pull = pull,
 	.drain = drain,
 	.check_features = check_features,
 	.driver_ok = driver_ok,
 	.reset = reset,
+	.detach = detach,
 	.destroy = destroy,
 };
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
-
-/* The backend must not call any more before the queues go. */
-static void stop_backend(struct virtio_net *vn)
-{
-	pthread_mutex_lock(&vn->v.lock);
-	virtio_hold(&vn->v, VIRTIO_HOLD_PAUSE, true);
-	pthread_mutex_unlock(&vn->v.lock);
-	for (unsigned i = 0; i < vn->npairs; i++)
-		if (vn->pair[i].started)
-			net_queue_stop(vn->pair[i].backend);
-}
-
-static void op_destroy(struct device *dev)
-{
-	struct virtio_net *vn = (struct virtio_net *)dev;
-
-	stop_backend(vn);
-	vn->virtio_ops->destroy(dev);
-}
 
 static int make_pair(struct virtio_net *vn, unsigned index, const struct device_config *config,
 		     struct error *e)
@@ -371,7 +378,6 @@ static int make_pair(struct virtio_net *vn, unsigned index, const struct device_
 		err = virtio_queue_init(v, 2 * index + 1, size, 0, loop, e);
 	if (err)
 		return err;
-	p->rxq->kick.callback = net_rx_kicked; /* takes buffers when frames come: see there */
 	if (index > 0)
 		net_queue_enable(p->backend, false);
 	err = net_queue_start(p->backend, loop, &pair_client, p, e);
@@ -427,17 +433,12 @@ int virtio_net_create(struct device_host *host, const struct device_config *conf
 	net_filter_init(&vn->filter, vn->mac);
 	err = virtio_device_init(&vn->v, &net_ops, &identity, host, config, e);
 	if (!err) {
-		vn->virtio_ops = vn->v.dev.ops;
-		vn->device_ops = *vn->virtio_ops;
-		vn->device_ops.destroy = op_destroy;
-		vn->v.dev.ops = &vn->device_ops;
 		fill_config(vn, config);
 		err = make_queues(vn, config, e);
 	}
 	if (!err)
 		err = transport(&vn->v, e);
 	if (err) {
-		stop_backend(vn);
 		virtio_device_fini(&vn->v);
 		destroy(&vn->v);
 		return err;

@@ -124,8 +124,6 @@ struct net_pair {
 
 struct virtio_net {
 	struct virtio_device v; /* first */
-	struct device_ops device_ops;
-	const struct device_ops *virtio_ops;
 	struct net *net;
 	bool link;		     /* atomic: the cable is plugged in */
 	pthread_mutex_t status_lock; /* a leaf but for config_lock: guards status */
@@ -151,7 +149,7 @@ static inline bool virtio_net_has_link(const struct virtio_net *vn)
 
 int net_rx_init(struct net_pair *p, unsigned queue_size);
 void net_rx_destroy(struct net_pair *p);
-void net_rx_kicked(void *opaque, uint32_t events); /* of the receive queue's doorbell */
+void net_rx_pull(struct net_pair *p); /* lock held: there may be buffers */
 void net_rx_readable(struct net_pair *p);
 void net_rx_drain(struct net_pair *p); /* lock held */
 

@@ -305,9 +305,8 @@ void net_rx_readable(struct net_pair *p)
 }
 
 /* New buffers, or the queue was started, enabled or released: frames may come again. */
-static void kicked(struct net_pair *p)
+void net_rx_pull(struct net_pair *p)
 {
-	p->rxq->stats.kicks++;
 	if (!can_receive(p)) {
 		net_receive_want(p->backend, false);
 		return;
@@ -316,20 +315,6 @@ static void kicked(struct net_pair *p)
 	net_receive_want(p->backend, true);
 	if (p->rx.waiting)
 		serve(p);
-}
-
-void net_rx_kicked(void *opaque, uint32_t events)
-{
-	struct virtio_queue *q = opaque;
-	struct virtio_net *vn = virtio_net_of(q->v);
-
-	if (q->index == __atomic_load_n(&vn->control, __ATOMIC_ACQUIRE)) {
-		virtio_serve_kicked(q, events);
-		return;
-	}
-	pthread_mutex_lock(&q->lock);
-	kicked(&vn->pair[q->index / 2]);
-	pthread_mutex_unlock(&q->lock);
 }
 
 void net_rx_drain(struct net_pair *p)

@@ -20,7 +20,7 @@ int net_fifo_init(struct net_fifo *f, unsigned size)
 	while (slots < size)
 		slots *= 2;
 	*f = (struct net_fifo){ .mask = slots - 1 };
-	f->slot = calloc(slots, sizeof(f->slot[0]));
+	f->slot = calloc(slots, sizeof(struct virtq_chain *));
 	return f->slot ? 0 : -ENOMEM;
 }
 
