@@ -17,7 +17,7 @@ static const char *page_size_name(uint64_t size)
 	return size == 1ull << 30 ? "1G" : "2M";
 }
 
-static void add_region(struct guest_memory *m, uint64_t gpa, uint64_t size, uint8_t *host,
+static void add_region(struct guest_memory *m, uint64_t gpa, uint64_t size, void *host,
 		       uint64_t fd_offset)
 {
 	m->region[m->nregions++] = (struct memory_region){
