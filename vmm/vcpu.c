@@ -130,7 +130,7 @@ static void complete_access(struct vcpu *vcpu)
 {
 	/* An access across a page boundary comes in up to two parts of 8 bytes each a page. */
 	for (int part = 0; part < 4; part++) {
-		vcpu->run->immediate_exit = 1;
+		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
 		if (ioctl(vcpu->fd, KVM_RUN, 0) != 0)
 			break;
 		serve_exit(vcpu);
@@ -152,7 +152,7 @@ static bool park(struct vcpu *vcpu)
 		pthread_cond_wait(&set->changed, &set->lock);
 	set->parked--;
 	vcpu->parked = false;
-	vcpu->run->immediate_exit = 0;
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	go_on = !set->quit;
 	pthread_mutex_unlock(&set->lock);
 	return go_on;
