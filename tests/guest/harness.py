@@ -66,7 +66,8 @@ class Mvm:
     def _is_sanitized(self):
         try:
             with open(self.path, "rb") as f:
-                return b"__asan_init" in f.read()
+                content = f.read()
+            return b"__asan_init" in content or b"__tsan_init" in content
         except OSError:
             return False
 
@@ -74,7 +75,7 @@ class Mvm:
         return os.path.join(self.guests, name + ".elf")
 
     def cannot_run(self):
-        """Why nothing can be tested here, or None. A missing binary is a mistake, not a reason."""
+        """Why nothing can be tested here, or None."""
         if not os.path.exists("/dev/kvm"):
             return "there is no /dev/kvm on this machine: this CPU or kernel offers no KVM"
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):

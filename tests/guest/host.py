@@ -91,7 +91,7 @@ class Uart(Host):
     """Types 64 KiB when asked to, and gets them back."""
 
     SEED = 0x6d766d2d75617274
-    START = b"# type\n"
+    START, PLAN = b"# type\n", b"\n1.."
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -120,6 +120,9 @@ class Uart(Host):
             if run.wait_stdout(self.START, 5):
                 run.process.stdin.write(self.typed)
                 run.process.stdin.flush()
+            if run.wait_stdout(self.PLAN, limit):
+                run.process.stdin.write(b"!")
+                run.process.stdin.flush()
             run.wait(limit)
             self.got = run.stdout()
             return
@@ -131,8 +134,13 @@ class Uart(Host):
         # Both ways at once: whoever only writes fills the other's buffers.
         writer = threading.Thread(target=self._type, args=(fd,), daemon=True)
         writer.start()
-        self.got += read_until(fd, lambda got: b"\n1.." in got[len(self.typed):], limit)
+        self.got += read_until(fd, lambda got: self.PLAN in got[len(self.typed):], limit)
         writer.join(1)
+        try:
+            os.write(fd, b"!")
+        except OSError:
+            pass
+        run.wait(limit)
         os.close(fd)
 
     def _type(self, fd):

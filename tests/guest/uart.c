@@ -256,4 +256,8 @@ void main(void)
 	loop_data();
 	identification();
 	typing();
+	plan();
+	/* A pty forgets what nobody has read when its other end closes: not before we are told. */
+	wait_for(inr(UART_LSR) & UART_LSR_DR, STALLED_MS);
+	poweroff();
 }
