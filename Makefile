@@ -103,7 +103,7 @@ $(BENCH_GUESTS): $(B)/tests/compare/bench-%.elf: tests/compare/bench-guest.S
 
 bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not a test
 	$(Q)$(MAKE) all images $(BENCH_GUESTS)
-	$(Q)tests/compare/bench
+	$(Q)tests/compare/bench $(BENCH_ARGS)
 
 # ---- lint -------------------------------------------------------------------------------------
 
