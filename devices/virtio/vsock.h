@@ -26,6 +26,7 @@
 
 #define VSOCK_CONNECTIONS 1024u
 #define VSOCK_BUFFER	  (256u << 10) /* a power of two */
+#define VSOCK_MAX_CREDIT  (1u << 30)   /* that we use, so that counters do not go round */
 #define VSOCK_RESETS	  64u
 #define VSOCK_BUCKETS	  1024u
 #define VSOCK_HOST_CID	  2u
@@ -159,6 +160,16 @@ void vsock_forward(struct vsock *s, struct vsock_conn *c, struct virtq_span *spa
 void vsock_flush(struct vsock *s, struct vsock_conn *c);
 /* The guest has said what it will not do any more. */
 void vsock_guest_shutdown(struct vsock *s, struct vsock_conn *c, uint32_t flags);
+
+/* How many bytes the guest has room for. */
+static inline uint32_t vsock_credit(const struct vsock_conn *c)
+{
+	uint32_t in_flight = c->sent - c->peer_fwd_cnt;
+	uint32_t limit =
+		c->peer_buf_alloc < VSOCK_MAX_CREDIT ? c->peer_buf_alloc : VSOCK_MAX_CREDIT;
+
+	return in_flight < limit ? limit - in_flight : 0;
+}
 
 static inline uint32_t vsock_buffered(const struct vsock_conn *c)
 {

@@ -89,7 +89,8 @@ static bool take_credit(struct vsock_conn *c, const struct packet *p)
 	if ((int32_t)(p->fwd_cnt - c->peer_fwd_cnt) > 0)
 		c->peer_fwd_cnt = p->fwd_cnt;
 	c->peer_buf_alloc = p->buf_alloc;
-	c->credit_asked = false;
+	if (vsock_credit(c) > 0)
+		c->credit_asked = false;
 	return true;
 }
 

@@ -9,11 +9,10 @@
 
 #include "devices/virtio/vsock.h"
 
-#define HEADER	   sizeof(struct virtio_vsock_hdr)
-#define MAX_CREDIT (1u << 30)  /* of one connection, so that counters do not wrap in a circle */
-#define MAX_DATA   (64u << 10) /* of one packet; Linux takes no more */
-#define TURN	   16u	       /* packets of data a turn */
-#define TURN_IOV   64u
+#define HEADER	 sizeof(struct virtio_vsock_hdr)
+#define MAX_DATA (64u << 10) /* of one packet; Linux takes no more */
+#define TURN	 16u	     /* packets of data a turn */
+#define TURN_IOV 64u
 
 /* Buffers for one read: capacity[i] bytes behind the header of the i-th oldest chain. */
 struct turn {
@@ -77,14 +76,6 @@ static void send_resets(struct vsock *s)
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
-static uint32_t credit(const struct vsock_conn *c)
-{
-	uint32_t in_flight = c->sent - c->peer_fwd_cnt;
-	uint32_t limit = c->peer_buf_alloc < MAX_CREDIT ? c->peer_buf_alloc : MAX_CREDIT;
-
-	return in_flight < limit ? limit - in_flight : 0;
-}
-
 /* Adds what is behind the header of a chain, at most `most` bytes; how many. */
 static uint32_t add_chain(struct turn *t, const struct virtq_chain *chain, uint32_t most)
 {
@@ -145,15 +136,9 @@ static void send_data(struct vsock *s, struct vsock_conn *c)
 	struct turn t;
 	ssize_t n;
 
-	gather(&t, &s->rx, credit(c));
-	if (t.total == 0) {
-		/* No credit, or no buffer at all; then it is its turn again when there are some. */
-		if (s->rx.oldest && !c->credit_asked) {
-			c->credit_asked = true;
-			c->send |= VSOCK_SEND_CREDIT_REQUEST;
-		}
+	gather(&t, &s->rx, vsock_credit(c));
+	if (t.total == 0)
 		return;
-	}
 	n = read_socket(c, &t);
 	if (n <= 0) {
 		c->readable = false;
@@ -222,7 +207,12 @@ static void take_turn(struct vsock *s, struct vsock_conn *c)
 		return;
 	if (!send_control(s, c) && may_read(c))
 		send_data(s, c);
-	if (c->send || shutdown_flags(c) != c->told || (may_read(c) && credit(c) > 0))
+	/* Once: the answer may be that there is none yet, and a guest tells when there is. */
+	if (may_read(c) && vsock_credit(c) == 0 && !c->credit_asked) {
+		c->credit_asked = true;
+		c->send |= VSOCK_SEND_CREDIT_REQUEST;
+	}
+	if (c->send || shutdown_flags(c) != c->told || (may_read(c) && vsock_credit(c) > 0))
 		vsock_make_ready(s, c);
 }
 
