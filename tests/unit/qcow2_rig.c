@@ -105,7 +105,7 @@ void qrig_check(const char *path, bool leaks)
 
 	if (!qrig_has_qemu_img())
 		return;
-	status = qrig_run("qemu-img check -f qcow2 '%s' >check.log", path);
+	status = qrig_run("qemu-img check -f qcow2 '%s' >check.log 2>&1", path);
 	if (status == 0 || (status == 3 && !leaks))
 		return;
 	qrig_run("head -30 check.log >&2; ls -l >&2");

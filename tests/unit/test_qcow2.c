@@ -13,7 +13,7 @@
 
 TestSuite(qcow2, .init = qrig_begin, .fini = qrig_end, .timeout = 120);
 
-#define STEPS 10000
+#define STEPS 12000 /* and a quarter of it for each shape of a long list */
 
 enum under { UNDER_NOTHING, UNDER_RAW, UNDER_QCOW2, UNDER_COUNT };
 enum begin { BEGIN_EMPTY, BEGIN_COMPRESSED, BEGIN_SNAPSHOT, BEGIN_COUNT };
@@ -76,7 +76,7 @@ static void compress(unsigned version, unsigned bits, enum under under, struct q
 }
 
 static void run(unsigned version, unsigned bits, enum under under, enum begin begin,
-		const char *more, enum block_cache cache)
+		const char *more, enum block_cache cache, unsigned steps)
 {
 	struct qrig_disk d = { .path = qrig_path("image"),
 			       .options = { .cache = cache },
@@ -100,7 +100,7 @@ static void run(unsigned version, unsigned bits, enum under under, enum begin be
 		cr_assert_eq(qrig_run("qemu-img snapshot -c before image"), 0);
 	}
 	qrig_disk_open(&d);
-	qrig_disk_steps(&d, bits > 16 ? STEPS / 10 : STEPS);
+	qrig_disk_steps(&d, steps);
 	qrig_disk_compare(&d);
 	qrig_disk_close(&d);
 	qrig_disk_judge(&d);
@@ -139,31 +139,33 @@ ParameterizedTestParameters(qcow2, random)
 ParameterizedTest(struct shape *s, qcow2, random)
 {
 	qrig_need_qemu_img();
-	run(s->version, s->bits, s->under, s->begin, "", BLOCK_CACHE_WRITEBACK);
+	run(s->version, s->bits, s->under, s->begin, "", BLOCK_CACHE_WRITEBACK,
+	    s->bits > 16 ? STEPS / 12 : STEPS / 4);
 }
 
 Test(qcow2, lazy_refcounts)
 {
 	qrig_need_qemu_img();
-	run(3, 12, UNDER_RAW, BEGIN_EMPTY, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
+	run(3, 12, UNDER_RAW, BEGIN_EMPTY, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK, STEPS);
 }
 
 Test(qcow2, lazy_refcounts_with_a_snapshot)
 {
 	qrig_need_qemu_img();
-	run(3, 9, UNDER_NOTHING, BEGIN_SNAPSHOT, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK);
+	run(3, 9, UNDER_NOTHING, BEGIN_SNAPSHOT, ",lazy_refcounts=on", BLOCK_CACHE_WRITEBACK,
+	    STEPS);
 }
 
 Test(qcow2, direct)
 {
 	qrig_need_qemu_img();
-	run(3, 16, UNDER_RAW, BEGIN_EMPTY, "", BLOCK_CACHE_DIRECT);
+	run(3, 16, UNDER_RAW, BEGIN_EMPTY, "", BLOCK_CACHE_DIRECT, STEPS);
 }
 
 Test(qcow2, unsafe)
 {
 	qrig_need_qemu_img();
-	run(3, 12, UNDER_QCOW2, BEGIN_EMPTY, "", BLOCK_CACHE_UNSAFE);
+	run(3, 12, UNDER_QCOW2, BEGIN_EMPTY, "", BLOCK_CACHE_UNSAFE, STEPS);
 }
 
 ParameterizedTestParameters(qcow2, refcount_widths)
@@ -179,7 +181,7 @@ ParameterizedTest(unsigned *order, qcow2, refcount_widths)
 
 	qrig_need_qemu_img();
 	snprintf(more, sizeof(more), ",refcount_bits=%u", 1u << *order);
-	run(3, 9, UNDER_NOTHING, BEGIN_EMPTY, more, BLOCK_CACHE_WRITEBACK);
+	run(3, 9, UNDER_NOTHING, BEGIN_EMPTY, more, BLOCK_CACHE_WRITEBACK, STEPS);
 }
 
 /* ---- without qemu-img ------------------------------------------------------------------------ */
