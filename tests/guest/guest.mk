@@ -3,15 +3,15 @@
 # the same with and without SAN=1.
 
 GUEST_DIR  := $(B)/tests/guest
-GUESTS  := $(patsubst tests/guest/%.c,$(GUEST_DIR)/%.elf,$(wildcard tests/guest/*.c))
+GUESTS     := $(patsubst tests/guest/%.c,$(GUEST_DIR)/%.elf,$(wildcard tests/guest/*.c))
 GUEST_LIB  := $(patsubst tests/guest/lib/%,$(GUEST_DIR)/lib/%.o,\
               $(wildcard tests/guest/lib/*.c tests/guest/lib/*.S))
-GUEST_CC   := $(CC) -std=gnu17 -O2 -g -ffreestanding -nostdlib -static -m64 -march=x86-64 \
-              -mgeneral-regs-only -mno-red-zone -mcmodel=small -fno-pic -fno-pie -no-pie \
+GUEST_CC   := $(CC) -std=gnu17 -O2 -g -ffreestanding -m64 -march=x86-64 \
+              -mgeneral-regs-only -mno-red-zone -mcmodel=small -fno-pic -fno-pie \
               -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
               -fno-strict-aliasing -Itests/guest/lib -Wall -Wextra -Werror -Wshadow \
               -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-main
-GUEST_LINK := -Wl,-T,tests/guest/lib/guest.ld -Wl,--build-id=none -Wl,-z,noexecstack \
+GUEST_LINK := -nostdlib -static -Wl,-T,tests/guest/lib/guest.ld -Wl,--build-id=none -Wl,-z,noexecstack \
               -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments
 
 guests: $(GUESTS) ## build the test guests

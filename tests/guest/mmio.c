@@ -97,7 +97,7 @@ static void instructions(uint64_t line)
 
 void main(void)
 {
-	struct pci_function rng;
+	struct pci_function rng = { 0 };
 
 	unclaimed();
 	beyond_ram();

@@ -193,7 +193,7 @@ static void overlap(struct pci_function *a, struct pci_function *b)
 
 void main(void)
 {
-	struct pci_function rng, disk;
+	struct pci_function rng = { 0 }, disk = { 0 };
 
 	enumerate();
 	for (unsigned i = 0; i < functions; i++) {

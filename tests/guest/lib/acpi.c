@@ -26,11 +26,12 @@ bool acpi_checksum_ok(const void *table, size_t length)
 
 const struct acpi_header *acpi_table(const char *signature, unsigned n)
 {
-	const uint64_t *entry = (const uint64_t *)(acpi.xsdt + 1);
+	const uint64_t *entry;
 	unsigned count;
 
 	if (!acpi.xsdt)
 		return NULL;
+	entry = (const uint64_t *)(acpi.xsdt + 1);
 	count = (acpi.xsdt->length - sizeof(*acpi.xsdt)) / sizeof(*entry);
 	for (unsigned i = 0; i < count; i++) {
 		const struct acpi_header *t = (const struct acpi_header *)entry[i];
@@ -76,7 +77,7 @@ void acpi_init(void)
 {
 	memset(&acpi, 0, sizeof(acpi));
 	acpi.rsdp = (const struct acpi_rsdp *)boot.rsdp;
-	if (!acpi.rsdp || memcmp(acpi.rsdp->signature, "RSD PTR ", 8))
+	if (!acpi.rsdp || memcmp(acpi.rsdp->signature, "RSD PTR ", 8) != 0)
 		bail("no RSDP at 0x%lx", boot.rsdp);
 	acpi.xsdt = (const struct acpi_header *)acpi.rsdp->xsdt;
 	acpi.fadt = (const struct acpi_fadt *)acpi_table("FACP", 0);

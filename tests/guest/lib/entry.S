@@ -74,7 +74,7 @@ common:
 
 /* Copied to AP_PAGE; cs = AP_PAGE >> 4, so that offsets are from ap_page. */
 	.code16
-	.globl ap_page, ap_page_end
+	.globl ap_page, ap_page_size
 ap_page:
 	cli
 	cld
@@ -145,6 +145,10 @@ pd:
 	.quad page + 0x83
 	.set page, page + 0x200000
 	.endr
+
+	.balign 4
+ap_page_size:
+	.long ap_page_end - ap_page
 
 	.globl boot_info, boot_by_pvh, ap_arrived
 	.balign 8

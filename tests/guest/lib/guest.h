@@ -45,8 +45,15 @@ void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* As they are, at once. */
 void print_bytes(const char *s, size_t n);
 
-/* One result; the name is a printf text. Returns cond. Boot CPU only. */
-bool check(bool cond, const char *name, ...) __attribute__((format(printf, 2, 3)));
+/* One result; the name is a printf text. Its value is cond. Boot CPU only. */
+#define check(cond, ...)                                                                           \
+	({                                                                                         \
+		bool check_ok_ = (cond);                                                           \
+                                                                                                   \
+		check_result(check_ok_, __VA_ARGS__);                                              \
+		check_ok_;                                                                         \
+	})
+void check_result(bool ok, const char *name, ...) __attribute__((format(printf, 2, 3)));
 /* As check(), and says both values if they differ. */
 bool check_equal(uint64_t got, uint64_t want, const char *name, ...)
 	__attribute__((format(printf, 3, 4)));

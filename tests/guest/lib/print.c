@@ -132,14 +132,13 @@ static void result(bool ok, const char *name, va_list ap)
 	print("\n");
 }
 
-bool check(bool cond, const char *name, ...)
+void check_result(bool ok, const char *name, ...)
 {
 	va_list ap;
 
 	va_start(ap, name);
-	result(cond, name, ap);
+	result(ok, name, ap);
 	va_end(ap);
-	return cond;
 }
 
 bool check_equal(uint64_t got, uint64_t want, const char *name, ...)

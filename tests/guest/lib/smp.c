@@ -13,7 +13,8 @@
 #define SECOND_AFTER_MS 50
 #define HERE_WITHIN_MS	3000
 
-extern const char ap_page[], ap_page_end[];
+extern const char ap_page[];
+extern const uint32_t ap_page_size;
 extern volatile uint32_t ap_arrived;
 
 /* One a processor, by its APIC id. */
@@ -46,7 +47,7 @@ bool smp_start(uint32_t apic_id)
 {
 	struct mailbox *m = &mailbox[apic_id % SMP_MAX];
 
-	memcpy((void *)AP_PAGE, ap_page, (size_t)(ap_page_end - ap_page));
+	memcpy((void *)AP_PAGE, ap_page, ap_page_size);
 	m->here = false;
 	lapic_ipi(apic_id, ICR_INIT | ICR_ASSERT);
 	delay_us(200);

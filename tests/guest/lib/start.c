@@ -83,8 +83,9 @@ static void read_zero_page(void)
 static const char *find_word(const char *start, size_t *len)
 {
 	size_t n = strlen(start);
+	const char *s = boot.cmdline ? boot.cmdline : "";
 
-	for (const char *s = boot.cmdline; s && *s;) {
+	while (*s) {
 		const char *end = s;
 
 		while (*end && *end != ' ')

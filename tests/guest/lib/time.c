@@ -34,7 +34,8 @@ void time_init(void)
 		return;
 	wrmsr(MSR_KVM_SYSTEM_TIME, (uint64_t)&clock | 1);
 	mul = *(volatile uint32_t *)&clock.mul;
-	shift = *(volatile int8_t *)&clock.shift;
+	shift = *(volatile uint8_t *)&clock.shift;
+	shift -= shift > 127 ? 256 : 0; /* it is signed */
 	/* ns = (tsc << shift) * mul >> 32 */
 	if (mul) {
 		khz = (1000000ull << 32) / mul;

@@ -18,7 +18,7 @@ struct fixup {
 };
 
 extern const char trap_entries[];
-extern const struct fixup fixups_start[], fixups_end[];
+extern const struct fixup fixups_start[]; /* the last is all zero */
 
 static struct gate idt[256];
 volatile uint32_t irq_count[256];
@@ -53,7 +53,7 @@ void irq_handler(unsigned vector, void (*handler)(void))
 
 static bool fix_up(struct trap_frame *f)
 {
-	for (const struct fixup *x = fixups_start; x < fixups_end; x++)
+	for (const struct fixup *x = fixups_start; x->fault; x++)
 		if (x->fault == f->rip) {
 			f->rip = x->resume;
 			return true;

@@ -112,7 +112,7 @@ void vq_kick(struct vq *q)
 
 bool vq_request(struct vq *q, const struct vq_buffer *part, unsigned n, uint32_t *len, unsigned ms)
 {
-	uint32_t id, want = vq_add(q, part, n);
+	uint32_t id = 0, want = vq_add(q, part, n);
 
 	vq_kick(q);
 	return wait_for(vq_take(q, &id, len), ms) && id == want;
