@@ -62,11 +62,13 @@ static inline uint16_t virtq_load16_acquire(const uint16_t *p)
 	return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written atomically */
 static inline void virtq_store16(uint16_t *p, uint16_t value)
 {
 	__atomic_store_n(p, htole16(value), __ATOMIC_RELAXED);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): written atomically */
 static inline void virtq_store16_release(uint16_t *p, uint16_t value)
 {
 	__atomic_store_n(p, htole16(value), __ATOMIC_RELEASE);
