@@ -222,6 +222,8 @@ static int catch_signals(struct machine *m, struct error *e)
 		sigaddset(&set, ending[i]);
 	}
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	/* A disk image that reaches RLIMIT_FSIZE is the guest's I/O error (EFBIG), not our end. */
+	signal(SIGXFSZ, SIG_IGN);
 	m->signals = (struct event_source){
 		.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
 		.events = EPOLLIN,

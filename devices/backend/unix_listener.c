@@ -64,7 +64,7 @@ int unix_listener_open(struct unix_listener *l, const char *path, int backlog, s
 	if (strlen(path) >= sizeof(l->address.sun_path))
 		return error_set(e, -ENAMETOOLONG, "%s: a socket's path has at most %zu bytes",
 				 path, sizeof(l->address.sun_path) - 1);
-	strcpy(l->address.sun_path, path);
+	memcpy(l->address.sun_path, path, strlen(path) + 1);
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	err = l->fd < 0 ? -errno : bind_path(l);
 	if (!err && listen(l->fd, backlog) < 0)
