@@ -330,7 +330,6 @@ static void destroy(struct virtio_device *v)
 	for (unsigned i = 0; i < vn->npairs; i++) {
 		event_loop_destroy(vn->pair[i].loop);
 		net_rx_destroy(&vn->pair[i]);
-		net_tx_destroy(&vn->pair[i]);
 	}
 	net_close(vn->net);
 	pthread_mutex_destroy(&vn->status_lock);
@@ -364,7 +363,7 @@ static int make_pair(struct virtio_net *vn, unsigned index, const struct device_
 	p->rxq = &v->queue[2 * index];
 	p->txq = &v->queue[2 * index + 1];
 	p->backend = net_queue(vn->net, index);
-	if (net_rx_init(p, size) || net_tx_init(p, size))
+	if (net_rx_init(p))
 		return error_set(e, -ENOMEM, "out of memory");
 	if (device_config_bool(config, "iothread")) {
 		snprintf(name, sizeof(name), index ? "%.10s.%u" : "%.10s", v->dev.name, index);
@@ -373,9 +372,9 @@ static int make_pair(struct virtio_net *vn, unsigned index, const struct device_
 			return -ENOMEM;
 		loop = p->loop;
 	}
-	err = virtio_queue_init(v, 2 * index, size, 0, loop, e);
+	err = virtio_queue_init(v, 2 * index, size, sizeof(struct chain_link), loop, e);
 	if (!err)
-		err = virtio_queue_init(v, 2 * index + 1, size, 0, loop, e);
+		err = virtio_queue_init(v, 2 * index + 1, size, sizeof(struct chain_link), loop, e);
 	if (err)
 		return err;
 	if (index > 0)

@@ -16,6 +16,7 @@
 #include <linux/virtio_net.h>
 
 #include "devices/backend/net.h"
+#include "devices/virtio/chain_fifo.h"
 #include "devices/virtio/net_filter.h"
 #include "devices/virtio/virtio.h"
 
@@ -28,38 +29,6 @@
 
 struct virtio_net;
 struct net_pair;
-
-/* Chains taken and not yet given back, oldest first. */
-struct net_fifo {
-	struct virtq_chain **slot;
-	unsigned mask, head, count;
-};
-
-int net_fifo_init(struct net_fifo *f, unsigned size);
-void net_fifo_destroy(struct net_fifo *f);
-
-static inline struct virtq_chain *net_fifo_at(const struct net_fifo *f, unsigned i)
-{
-	return f->slot[(f->head + i) & f->mask];
-}
-
-/* There is room: a fifo holds as many as its virtqueue. */
-static inline void net_fifo_put(struct net_fifo *f, struct virtq_chain *chain)
-{
-	f->slot[(f->head + f->count++) & f->mask] = chain;
-}
-
-static inline struct virtq_chain *net_fifo_get(struct net_fifo *f)
-{
-	struct virtq_chain *chain = f->slot[f->head & f->mask];
-
-	f->head++;
-	f->count--;
-	return chain;
-}
-
-/* Back into the ring, or to the pool of a stopped one, newest first. */
-void net_fifo_unpop(struct net_fifo *f, struct virtq *ring);
 
 /* What is read into memory of ours first: the two headers that are looked at. */
 #define NET_RX_PEEK 18u /* Ethernet and a VLAN tag */
@@ -79,7 +48,7 @@ struct net_rx {
 	bool checksum;	/* GUEST_CSUM: the driver completes checksums */
 	bool segment;	/* … and segments */
 	struct net_filter filter;
-	struct net_fifo fifo;
+	struct chain_fifo fifo; /* buffers taken from the ring and not used yet */
 
 	/*
 	 * Where the next frame goes: our `head`, then the guest's buffers, then our `tail` for what
@@ -90,9 +59,9 @@ struct net_rx {
 	struct iovec iov[NET_MAX_IOV];
 	struct iovec front[NET_RX_HEAD];
 	int niov, nfront;
-	unsigned nchains; /* of the fifo's, in use for it */
-	size_t capacity;  /* bytes that fit the guest's buffers */
-	size_t peak;	  /* how long frames are lately: what to have room for */
+	struct virtq_chain *last; /* of the buffers in use for it; NULL: none are */
+	size_t capacity;	  /* bytes that fit the guest's buffers */
+	size_t peak;		  /* how long frames are lately: what to have room for */
 
 	/* A frame that waits for more buffers; 0: none. */
 	size_t waiting;
@@ -108,7 +77,7 @@ struct net_tx_stats {
 
 /* Guarded by the transmit queue's lock. */
 struct net_tx {
-	struct net_fifo fifo; /* wait for the backend */
+	struct chain_fifo fifo; /* wait for the backend */
 	struct net_tx_stats stats;
 };
 
@@ -147,7 +116,7 @@ static inline bool virtio_net_has_link(const struct virtio_net *vn)
 
 /* ---- net_rx.c ---- */
 
-int net_rx_init(struct net_pair *p, unsigned queue_size);
+int net_rx_init(struct net_pair *p);
 void net_rx_destroy(struct net_pair *p);
 void net_rx_pull(struct net_pair *p); /* lock held: there may be buffers */
 void net_rx_readable(struct net_pair *p);
@@ -155,8 +124,6 @@ void net_rx_drain(struct net_pair *p); /* lock held */
 
 /* ---- net_tx.c ---- */
 
-int net_tx_init(struct net_pair *p, unsigned queue_size);
-void net_tx_destroy(struct net_pair *p);
 void net_tx_process(struct net_pair *p, struct virtq_chain **chains, unsigned n);
 void net_tx_writable(struct net_pair *p);
 void net_tx_drain(struct net_pair *p); /* lock held */

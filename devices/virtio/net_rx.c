@@ -45,7 +45,7 @@ static void fetch(struct net_pair *p)
 	for (unsigned i = 0; i < n; i++) {
 		const char *fault = buffer_fault(&p->rx, chains[i]);
 
-		net_fifo_put(&p->rx.fifo, chains[i]);
+		chain_fifo_put(&p->rx.fifo, chains[i]);
 		if (fault && !q->ring.error)
 			virtq_break(&q->ring, fault);
 	}
@@ -53,18 +53,23 @@ static void fetch(struct net_pair *p)
 		virtio_queue_break(q, q->ring.error);
 }
 
-/* The i-th buffer that is not used yet; NULL if the driver has given no more. */
-static struct virtq_chain *buffer(struct net_pair *p, unsigned i)
+static struct virtq_chain *after(const struct net_rx *rx, struct virtq_chain *chain)
+{
+	return chain ? chain_link(chain)->newer : rx->fifo.oldest;
+}
+
+/* The buffer behind the last one in use; NULL if the driver has given no more. */
+static struct virtq_chain *next_buffer(struct net_pair *p)
 {
 	struct net_rx *rx = &p->rx;
 
-	if (i >= rx->fifo.count)
+	if (!after(rx, rx->last))
 		fetch(p);
-	return i < rx->fifo.count && p->rxq->running ? net_fifo_at(&rx->fifo, i) : NULL;
+	return p->rxq->running ? after(rx, rx->last) : NULL;
 }
 
 /* Its iovecs to the end of the list, less what the head covers. */
-static void append(struct net_rx *rx, const struct virtq_chain *chain)
+static void append(struct net_rx *rx, struct virtq_chain *chain)
 {
 	for (unsigned i = 0; i < chain->writable.n; i++) {
 		struct iovec iov = chain->writable.iov[i];
@@ -83,7 +88,7 @@ static void append(struct net_rx *rx, const struct virtq_chain *chain)
 			rx->iov[rx->niov++] = iov;
 		rx->capacity += iov.iov_len;
 	}
-	rx->nchains++;
+	rx->last = chain;
 }
 
 /* Room for the next frame; false: there are not enough buffers for anything. */
@@ -94,10 +99,10 @@ static bool gather(struct net_pair *p)
 	rx->iov[0] = (struct iovec){ rx->head, NET_RX_HEAD };
 	rx->niov = 1;
 	rx->nfront = 0;
-	rx->nchains = 0;
+	rx->last = NULL;
 	rx->capacity = 0;
 	do {
-		const struct virtq_chain *chain = buffer(p, rx->nchains);
+		struct virtq_chain *chain = next_buffer(p);
 
 		if (!chain || (unsigned)rx->niov + chain->writable.n > NET_MAX_IOV - 1)
 			break;
@@ -126,11 +131,14 @@ static void copy_front(struct net_rx *rx, size_t len)
 static void finish(struct net_pair *p, size_t len)
 {
 	struct net_rx *rx = &p->rx;
+	struct virtq_chain *chain = NULL;
 	struct virtio_net_hdr_v1 header;
 	unsigned used = 0;
 
-	for (size_t room = 0; room < len; used++)
-		room += net_fifo_at(&rx->fifo, used)->writable.len;
+	for (size_t room = 0; room < len; used++) {
+		chain = after(rx, chain);
+		room += chain->writable.len;
+	}
 	memcpy(&header, rx->head, sizeof(header));
 	header.num_buffers = htole16((uint16_t)used);
 	if (!rx->checksum)
@@ -138,13 +146,14 @@ static void finish(struct net_pair *p, size_t len)
 	memcpy(rx->head, &header, sizeof(header));
 	copy_front(rx, len < NET_RX_HEAD ? len : NET_RX_HEAD);
 	while (len > 0) {
-		struct virtq_chain *chain = net_fifo_get(&rx->fifo);
-		size_t part = chain->writable.len < len ? chain->writable.len : len;
+		size_t part;
 
+		chain = chain_fifo_take(&rx->fifo);
+		part = chain->writable.len < len ? chain->writable.len : len;
 		virtio_queue_push(p->rxq, chain, (uint32_t)part);
 		len -= part;
 	}
-	rx->nchains = 0;
+	rx->last = NULL;
 }
 
 static void copy_in(struct virtq_chain *chain, const uint8_t *from, size_t len)
@@ -165,7 +174,7 @@ static bool place_tail(struct net_pair *p)
 	struct net_rx *rx = &p->rx;
 
 	while (rx->tail_done < rx->tail_len) {
-		struct virtq_chain *chain = buffer(p, rx->nchains);
+		struct virtq_chain *chain = next_buffer(p);
 		size_t part = rx->tail_len - rx->tail_done;
 
 		if (!chain)
@@ -175,7 +184,7 @@ static bool place_tail(struct net_pair *p)
 		copy_in(chain, rx->tail + rx->tail_done, part);
 		rx->stats.copied += part;
 		rx->tail_done += part;
-		rx->nchains++;
+		rx->last = chain;
 	}
 	return true;
 }
@@ -185,8 +194,7 @@ static bool ring_exhausted(const struct net_pair *p)
 {
 	const struct virtq *ring = &p->rxq->ring;
 
-	return ring->in_flight >= ring->size || ring->throttled ||
-	       p->rx.fifo.count > p->rx.fifo.mask;
+	return ring->in_flight >= ring->size || ring->throttled;
 }
 
 /* False: it waits for buffers. */
@@ -199,7 +207,7 @@ static bool deliver_long(struct net_pair *p)
 		if (p->rxq->running && !ring_exhausted(p))
 			return false;
 		rx->waiting = 0;
-		rx->nchains = 0;
+		rx->last = NULL;
 		rx->stats.dropped++;
 		return true;
 	}
@@ -277,7 +285,7 @@ static void turn(struct net_pair *p)
 			net_receive_want(p->backend, false);
 			return;
 		}
-		if (rx->nchains == 0)
+		if (!rx->last)
 			continue; /* what waited is delivered */
 		len = net_receive(p->backend, rx->iov, rx->niov);
 		if (len < 0)
@@ -322,20 +330,20 @@ void net_rx_drain(struct net_pair *p)
 	if (p->rx.waiting)
 		p->rx.stats.dropped++;
 	p->rx.waiting = 0;
-	net_fifo_unpop(&p->rx.fifo, &p->rxq->ring);
+	p->rx.last = NULL;
+	chain_fifo_return(&p->rx.fifo, &p->rxq->ring);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-int net_rx_init(struct net_pair *p, unsigned queue_size)
+int net_rx_init(struct net_pair *p)
 {
 	p->rx.peak = PEAK_MIN;
 	p->rx.tail = malloc(NET_FRAME_MAX);
-	return p->rx.tail ? net_fifo_init(&p->rx.fifo, queue_size) : -ENOMEM;
+	return p->rx.tail ? 0 : -ENOMEM;
 }
 
 void net_rx_destroy(struct net_pair *p)
 {
-	net_fifo_destroy(&p->rx.fifo);
 	free(p->rx.tail);
 }
