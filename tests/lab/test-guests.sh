@@ -1,0 +1,8 @@
+#!/bin/sh
+# The tiny guests once more, on the lab's KVM: hardware virtualization as a real host has it. Only here do
+# interrupts in service, end of interrupt and priorities show; the KVM of a machine without vmx or svm may
+# leave them out.
+# lab: timeout=900
+
+echo "TAP version 13"
+exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 guests
