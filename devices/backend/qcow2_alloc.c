@@ -129,11 +129,13 @@ void qcow2_unalloc(struct qcow2 *q, uint64_t first, uint64_t count)
 
 void qcow2_let_go(struct qcow2 *q, uint64_t first, uint64_t count)
 {
-	struct qcow2_unused *last = q->nunused ? &q->unused[q->nunused - 1] : NULL;
+	if (q->nunused > 0) {
+		struct qcow2_unused *last = &q->unused[q->nunused - 1];
 
-	if (last && last->first + last->count == first) {
-		last->count += count;
-		return;
+		if (last->first + last->count == first) {
+			last->count += count;
+			return;
+		}
 	}
 	if (q->nunused == QCOW2_MAX_UNUSED && qcow2_settle(q))
 		return; /* the disk fails: these clusters are lost until a repair */
