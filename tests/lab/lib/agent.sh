@@ -98,12 +98,15 @@ while read -r word rest <&3; do
     tty)
         rows=${rest%% *} rest=${rest#* }
         cols=${rest%% *} rest=${rest#* }
-        stty rows "$rows" cols "$cols" sane </dev/hvc0
+        exec 5<>/dev/hvc0
+        sleep 0.2 # the driver sets a size of its own some time after the first open
+        stty rows "$rows" cols "$cols" sane <&5
         cd "$TOP" || cd /
         say "begin"
         boxed -cw sh -c "$rest" </dev/hvc0 >/dev/hvc0 2>&1
         status=$?
-        stty -ixon </dev/hvc0 # waits until all of it is sent
+        stty -ixon <&5 # waits until all of it is sent
+        exec 5<&-
         cd /
         say "end $status"
         ;;
