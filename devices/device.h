@@ -82,6 +82,20 @@ bool device_config_given(const struct device_config *config, const char *key);
 /* Why the guest, through a device, wants the machine to end or begin again. */
 enum machine_request { REQUEST_NONE, REQUEST_POWEROFF, REQUEST_RESET, REQUEST_PANIC };
 
+/*
+ * Places for devices with fixed addresses that ACPI names (virtio-mmio): slot n has its registers
+ * at base + n * MMIO_SLOT_SIZE and its line at gsi[n], which others may share. Main thread.
+ */
+#define MMIO_SLOTS     16
+#define MMIO_SLOT_SIZE 0x1000u
+
+struct mmio_slots {
+	uint64_t base;
+	unsigned count; /* how many the machine has */
+	uint32_t used;	/* bit n: slot n is taken */
+	uint8_t gsi[MMIO_SLOTS];
+};
+
 /* Everything a device may reach. Lives as long as the machine. */
 struct device_host {
 	struct guest_memory *memory;
@@ -90,6 +104,7 @@ struct device_host {
 	struct irq_controller *irq;
 	struct event_loop *loop; /* the main thread's */
 	struct pci_root *pci;
+	struct mmio_slots mmio_slots;
 	/* Asks the machine to end or restart; returns at once, any thread. */
 	void (*request)(struct device_host *host, enum machine_request request);
 };

@@ -114,7 +114,7 @@ static int resume_all(struct machine *m, struct error *e)
 static int load_kernel(struct machine *m, struct boot_entry *entry, struct error *e)
 {
 	struct boot_platform platform =
-		platform_describe(&m->windows, m->config->cpus, m->host.pio);
+		platform_describe(&m->windows, m->config->cpus, m->host.pio, &m->host.mmio_slots);
 	struct boot_config boot = {
 		.kernel = m->config->kernel,
 		.kernel_fd = m->kernel_fd,
@@ -265,6 +265,7 @@ static int make_chips(struct machine *m, struct error *e)
 		return error_set(e, -ENOMEM, "out of memory");
 	kvm_attach_buses(&m->kvm, h->pio, h->mmio);
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
+	h->mmio_slots = platform_mmio_slots();
 	h->pci = pci_root_create(h, &m->windows, e);
 	return h->pci ? 0 : -EIO; /* e says what */
 }

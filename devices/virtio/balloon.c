@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "devices/virtio/balloon.h"
-#include "devices/virtio/pci.h"
 
 /* Page numbers in one request, so that it is served in good time; Linux sends 256. */
 #define MAX_PFNS 16384u
@@ -333,7 +332,7 @@ static int make_device(struct balloon *b, struct device_host *host,
 	if (!err)
 		err = make_queues(b, config, e);
 	if (!err)
-		err = virtio_pci_create(&b->v, e);
+		err = virtio_transport_create(&b->v, config, e);
 	if (!err && balloon_set_target(b, target))
 		err = error_set(e, -EINVAL, "target=%lluM is more than the guest's memory",
 				(unsigned long long)target >> 20);

@@ -13,7 +13,6 @@
 #include "devices/backend/block.h"
 #include "devices/backend/block_keys.h"
 #include "devices/virtio/blk.h"
-#include "devices/virtio/pci.h"
 
 #define MAX_QUEUES 16u
 /* What one request may ask for, so that draining never takes long. In sectors. */
@@ -385,7 +384,7 @@ static int make_device(struct blk *blk, struct device_host *host,
 		if (err)
 			return err;
 	}
-	return virtio_pci_create(&blk->v, e);
+	return virtio_transport_create(&blk->v, config, e);
 }
 
 static int set_serial(struct blk *blk, const struct device_config *config, struct error *e)

@@ -18,7 +18,6 @@
 
 #include "devices/backend/chardev.h"
 #include "devices/virtio/chain_fifo.h"
-#include "devices/virtio/pci.h"
 #include "devices/virtio/virtio.h"
 
 #define RECEIVEQ  0u
@@ -380,7 +379,7 @@ static int make_device(struct console *c, struct device_host *host,
 	if (err)
 		return error_set_errno(e, err, "cannot make a timer");
 	virtio_config_set(&c->v, 0, &space, sizeof(space));
-	return virtio_pci_create(&c->v, e);
+	return virtio_transport_create(&c->v, config, e);
 }
 
 static int create(struct device_host *host, const struct device_config *config, struct device **out,

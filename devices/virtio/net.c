@@ -11,7 +11,6 @@
 
 #include "devices/virtio/net.h"
 #include "devices/virtio/net_internal.h"
-#include "devices/virtio/pci.h"
 
 /* Configuration space ends where RSS would begin. */
 #define CONFIG_LEN   offsetof(struct virtio_net_config, rss_max_key_size)
@@ -401,7 +400,6 @@ static int make_queues(struct virtio_net *vn, const struct device_config *config
 }
 
 int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
-		      int (*transport)(struct virtio_device *v, struct error *e),
 		      struct device **out, struct error *e)
 {
 	const struct net_info *info = net_info(net);
@@ -436,7 +434,7 @@ int virtio_net_create(struct device_host *host, const struct device_config *conf
 		err = make_queues(vn, config, e);
 	}
 	if (!err)
-		err = transport(&vn->v, e);
+		err = virtio_transport_create(&vn->v, config, e);
 	if (err) {
 		virtio_device_fini(&vn->v);
 		destroy(&vn->v);
@@ -456,7 +454,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 	if (device_config_given(config, "queues"))
 		queues = (unsigned)device_config_uint(config, "queues");
 	err = net_open_flag(&net, config, queues, e);
-	return err ? err : virtio_net_create(host, config, net, virtio_pci_create, out, e);
+	return err ? err : virtio_net_create(host, config, net, out, e);
 }
 
 static const struct device_key keys[] = {

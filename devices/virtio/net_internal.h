@@ -135,11 +135,9 @@ void net_ctrl_process(struct virtio_queue *q, struct virtq_chain **chains, unsig
 /* ---- net.c ---- */
 
 /*
- * The device over a backend, which it owns from here on, also on failure. Tests come in here; the
- * transport is made by `transport`.
+ * The device over a backend, which it owns from here on, also on failure. Tests come in here.
  */
 int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
-		      int (*transport)(struct virtio_device *v, struct error *e),
 		      struct device **out, struct error *e);
 
 /* GUEST_… feature bits → what the backend may send us. */

@@ -226,9 +226,6 @@ static void op_device_reset(struct virtio_device *v)
 {
 	struct virtio_pci *p = v->transport;
 
-	p->device_feature_select = 0;
-	p->driver_feature_select = 0;
-	p->queue_select = 0;
 	__atomic_store_n(&p->config_vector, VIRTIO_MSI_NO_VECTOR, __ATOMIC_RELAXED);
 	isr_take(p);
 }

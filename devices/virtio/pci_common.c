@@ -1,58 +1,49 @@
 /*
- * The common configuration structure of virtio over PCI: a table of registers, and what each does.
- * Virtio 1.2 section 4.1.4.3. Called with v->lock held.
+ * The common configuration structure of virtio over PCI: a table of registers, and what those do
+ * that only PCI has. Virtio 1.2 section 4.1.4.3. Called with v->lock held.
  */
 #include <linux/virtio_pci.h>
 
 #include "devices/registers.h"
 #include "devices/virtio/pci_internal.h"
 
+/* Besides those of virtio.h. */
 enum common_reg {
-	DEVICE_FEATURE_SELECT,
-	DEVICE_FEATURE,
-	DRIVER_FEATURE_SELECT,
-	DRIVER_FEATURE,
-	CONFIG_MSIX_VECTOR,
+	CONFIG_MSIX_VECTOR = VIRTIO_REG_COUNT,
 	NUM_QUEUES,
-	DEVICE_STATUS,
-	CONFIG_GENERATION,
-	QUEUE_SELECT,
-	QUEUE_SIZE,
 	QUEUE_MSIX_VECTOR,
-	QUEUE_ENABLE,
 	QUEUE_NOTIFY_OFF,
-	QUEUE_DESC,
-	QUEUE_DRIVER,
-	QUEUE_DEVICE,
 	QUEUE_NOTIFY_DATA,
-	QUEUE_RESET,
 };
 
 /* Widths are the natural ones that section 4.1.3.1 demands; 64-bit fields are two halves. */
 #define REG(id, offset_, width_, access_)                                                          \
 	[id] = { .name = #id, .offset = offset_, .width = width_, .access = access_ }
-#define REG64(id, offset_)                                                                         \
-	[id] = { .name = #id, .offset = offset_, .span = 8, .width = 4, .access = REG_RW }
+#define SHARED(id, offset_, width_, access_)                                                       \
+	[VIRTIO_REG_##id] = { .name = #id, .offset = offset_, .width = width_, .access = access_ }
+#define SHARED64(id, offset_)                                                                      \
+	[VIRTIO_REG_##                                                                             \
+		id] = { .name = #id, .offset = offset_, .span = 8, .width = 4, .access = REG_RW }
 
 static const struct reg common_regs[] = {
-	REG(DEVICE_FEATURE_SELECT, VIRTIO_PCI_COMMON_DFSELECT, 4, REG_RW),
-	REG(DEVICE_FEATURE, VIRTIO_PCI_COMMON_DF, 4, REG_READ),
-	REG(DRIVER_FEATURE_SELECT, VIRTIO_PCI_COMMON_GFSELECT, 4, REG_RW),
-	REG(DRIVER_FEATURE, VIRTIO_PCI_COMMON_GF, 4, REG_RW),
+	SHARED(DEVICE_FEATURE_SELECT, VIRTIO_PCI_COMMON_DFSELECT, 4, REG_RW),
+	SHARED(DEVICE_FEATURE, VIRTIO_PCI_COMMON_DF, 4, REG_READ),
+	SHARED(DRIVER_FEATURE_SELECT, VIRTIO_PCI_COMMON_GFSELECT, 4, REG_RW),
+	SHARED(DRIVER_FEATURE, VIRTIO_PCI_COMMON_GF, 4, REG_RW),
 	REG(CONFIG_MSIX_VECTOR, VIRTIO_PCI_COMMON_MSIX, 2, REG_RW),
 	REG(NUM_QUEUES, VIRTIO_PCI_COMMON_NUMQ, 2, REG_READ),
-	REG(DEVICE_STATUS, VIRTIO_PCI_COMMON_STATUS, 1, REG_RW),
-	REG(CONFIG_GENERATION, VIRTIO_PCI_COMMON_CFGGENERATION, 1, REG_READ),
-	REG(QUEUE_SELECT, VIRTIO_PCI_COMMON_Q_SELECT, 2, REG_RW),
-	REG(QUEUE_SIZE, VIRTIO_PCI_COMMON_Q_SIZE, 2, REG_RW),
+	SHARED(DEVICE_STATUS, VIRTIO_PCI_COMMON_STATUS, 1, REG_RW),
+	SHARED(CONFIG_GENERATION, VIRTIO_PCI_COMMON_CFGGENERATION, 1, REG_READ),
+	SHARED(QUEUE_SELECT, VIRTIO_PCI_COMMON_Q_SELECT, 2, REG_RW),
+	SHARED(QUEUE_SIZE, VIRTIO_PCI_COMMON_Q_SIZE, 2, REG_RW),
 	REG(QUEUE_MSIX_VECTOR, VIRTIO_PCI_COMMON_Q_MSIX, 2, REG_RW),
-	REG(QUEUE_ENABLE, VIRTIO_PCI_COMMON_Q_ENABLE, 2, REG_RW),
+	SHARED(QUEUE_ENABLE, VIRTIO_PCI_COMMON_Q_ENABLE, 2, REG_RW),
 	REG(QUEUE_NOTIFY_OFF, VIRTIO_PCI_COMMON_Q_NOFF, 2, REG_READ),
-	REG64(QUEUE_DESC, VIRTIO_PCI_COMMON_Q_DESCLO),
-	REG64(QUEUE_DRIVER, VIRTIO_PCI_COMMON_Q_AVAILLO),
-	REG64(QUEUE_DEVICE, VIRTIO_PCI_COMMON_Q_USEDLO),
+	SHARED64(QUEUE_DESC, VIRTIO_PCI_COMMON_Q_DESCLO),
+	SHARED64(QUEUE_DRIVER, VIRTIO_PCI_COMMON_Q_AVAILLO),
+	SHARED64(QUEUE_DEVICE, VIRTIO_PCI_COMMON_Q_USEDLO),
 	REG(QUEUE_NOTIFY_DATA, VIRTIO_PCI_COMMON_Q_NDATA, 2, REG_READ),
-	REG(QUEUE_RESET, VIRTIO_PCI_COMMON_Q_RESET, 2, REG_RW),
+	SHARED(QUEUE_RESET, VIRTIO_PCI_COMMON_Q_RESET, 2, REG_RW),
 };
 
 static const struct reg_table common_table = {
@@ -60,60 +51,21 @@ static const struct reg_table common_table = {
 	.count = sizeof(common_regs) / sizeof(common_regs[0]),
 };
 
-static enum virtio_ring_area area_of(int reg)
-{
-	return reg == QUEUE_DESC     ? VIRTIO_AREA_DESC
-	       : reg == QUEUE_DRIVER ? VIRTIO_AREA_DRIVER
-				     : VIRTIO_AREA_DEVICE;
-}
-
-static uint32_t queue_reg_read(const struct virtio_queue *q, int reg, unsigned half)
-{
-	if (!q)
-		return 0; /* queue_size 0: there is no such queue */
-	switch (reg) {
-	case QUEUE_SIZE:
-		return q->regs.size;
-	case QUEUE_MSIX_VECTOR:
-		return q->vector;
-	case QUEUE_ENABLE:
-		return q->enabled;
-	case QUEUE_NOTIFY_OFF:
-	case QUEUE_NOTIFY_DATA:
-		return q->index;
-	case QUEUE_DESC:
-	case QUEUE_DRIVER:
-	case QUEUE_DEVICE:
-		return virtio_queue_get_address(q, area_of(reg), half);
-	}
-	return 0; /* QUEUE_RESET: over before the driver can look */
-}
-
 static uint32_t common_reg_read(struct virtio_pci *p, int reg, unsigned half)
 {
-	struct virtio_device *v = p->v;
+	const struct virtio_queue *q = virtio_selected_queue(p->v);
 
+	if (reg < VIRTIO_REG_COUNT)
+		return virtio_reg_read(p->v, reg, half);
 	switch (reg) {
-	case DEVICE_FEATURE_SELECT:
-		return p->device_feature_select;
-	case DEVICE_FEATURE:
-		return virtio_get_offered(v, p->device_feature_select);
-	case DRIVER_FEATURE_SELECT:
-		return p->driver_feature_select;
-	case DRIVER_FEATURE:
-		return virtio_get_driver_features(v, p->driver_feature_select);
 	case CONFIG_MSIX_VECTOR:
 		return p->config_vector;
 	case NUM_QUEUES:
-		return v->nqueues;
-	case DEVICE_STATUS:
-		return virtio_get_status(v);
-	case CONFIG_GENERATION:
-		return virtio_get_generation(v);
-	case QUEUE_SELECT:
-		return p->queue_select;
+		return p->v->nqueues;
+	case QUEUE_MSIX_VECTOR:
+		return q ? q->vector : 0;
 	}
-	return queue_reg_read(virtio_queue_at(v, p->queue_select), reg, half);
+	return q ? q->index : 0; /* QUEUE_NOTIFY_OFF, QUEUE_NOTIFY_DATA */
 }
 
 /* A vector that does not exist reads back as none (section 4.1.5.1.2). */
@@ -125,65 +77,18 @@ static void vector_write(struct virtio_pci *p, uint16_t *vector, uint32_t value)
 	__atomic_store_n(vector, (uint16_t)value, __ATOMIC_RELAXED);
 }
 
-static void queue_reg_write(struct virtio_pci *p, struct virtio_queue *q, int reg, unsigned half,
-			    uint32_t value)
-{
-	if (!q) {
-		virtio_misuse(p->v, "register of a queue that does not exist written");
-		return;
-	}
-	switch (reg) {
-	case QUEUE_SIZE:
-		virtio_queue_set_size(q, (uint16_t)value);
-		return;
-	case QUEUE_MSIX_VECTOR:
-		vector_write(p, &q->vector, value);
-		return;
-	case QUEUE_ENABLE:
-		if (value == 1)
-			virtio_queue_enable(q);
-		else
-			virtio_misuse(p->v, "queue_enable written with something else than 1");
-		return;
-	case QUEUE_RESET:
-		if (value == 1)
-			virtio_queue_reset(q);
-		else
-			virtio_misuse(p->v, "queue_reset written with something else than 1");
-		return;
-	case QUEUE_DESC:
-	case QUEUE_DRIVER:
-	case QUEUE_DEVICE:
-		virtio_queue_set_address(q, area_of(reg), half, value);
-		return;
-	}
-}
-
 static void common_reg_write(struct virtio_pci *p, int reg, unsigned half, uint32_t value)
 {
-	struct virtio_device *v = p->v;
+	struct virtio_queue *q = virtio_selected_queue(p->v);
 
-	switch (reg) {
-	case DEVICE_FEATURE_SELECT:
-		p->device_feature_select = value;
-		return;
-	case DRIVER_FEATURE_SELECT:
-		p->driver_feature_select = value;
-		return;
-	case DRIVER_FEATURE:
-		virtio_set_driver_features(v, p->driver_feature_select, value);
-		return;
-	case CONFIG_MSIX_VECTOR:
+	if (reg < VIRTIO_REG_COUNT)
+		virtio_reg_write(p->v, reg, half, value);
+	else if (reg == CONFIG_MSIX_VECTOR)
 		vector_write(p, &p->config_vector, value);
-		return;
-	case DEVICE_STATUS:
-		virtio_set_status(v, (uint8_t)value);
-		return;
-	case QUEUE_SELECT:
-		p->queue_select = (uint16_t)value;
-		return;
-	}
-	queue_reg_write(p, virtio_queue_at(v, p->queue_select), reg, half, value);
+	else if (q) /* QUEUE_MSIX_VECTOR: the others are read-only */
+		vector_write(p, &q->vector, value);
+	else
+		virtio_misuse(p->v, "vector of a queue that does not exist written");
 }
 
 /* Which register an access of this width is for; an 8-byte one is two halves of a 64-bit field. */

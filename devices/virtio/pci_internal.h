@@ -10,10 +10,7 @@
 struct virtio_pci {
 	struct pci_function f;
 	struct virtio_device *v;
-	/* Guarded by v->lock. */
-	uint32_t device_feature_select, driver_feature_select;
-	uint16_t queue_select;
-	uint16_t config_vector; /* atomic: read by whoever has news */
+	uint16_t config_vector; /* guarded by v->lock; atomic: read by whoever has news */
 	unsigned cfg_cap;	/* the PCI configuration access capability */
 	/* A leaf: guards isr and keeps INTx in step with it. */
 	pthread_mutex_t isr_lock;

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "devices/virtio/pci.h"
 #include "devices/virtio/virtio.h"
 
 #define MAX_BYTES 4096u /* of a request */
@@ -72,7 +71,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 	if (!err)
 		err = virtio_queue_init(&rng->v, 0, size, 0, host->loop, e);
 	if (!err)
-		err = virtio_pci_create(&rng->v, e);
+		err = virtio_transport_create(&rng->v, config, e);
 	if (err) {
 		virtio_device_fini(&rng->v);
 		destroy(&rng->v);

@@ -58,11 +58,15 @@ static void device_reset(struct virtio_device *v)
 		queue_registers_reset(&v->queue[i]);
 	v->driver_features = 0;
 	v->features = 0;
+	v->device_feature_select = 0;
+	v->driver_feature_select = 0;
+	v->queue_select = 0;
 	if (v->ops->reset)
 		v->ops->reset(v);
+	/* First, so that a transport can tell late interrupts from those of the next driver. */
+	__atomic_store_n(&v->status, 0, __ATOMIC_RELEASE);
 	if (v->transport_ops)
 		v->transport_ops->device_reset(v);
-	__atomic_store_n(&v->status, 0, __ATOMIC_RELEASE);
 }
 
 /* Section 2.2.2: FEATURES_OK does not stick unless the subset can be. */
@@ -236,7 +240,7 @@ static bool queue_frozen(struct virtio_queue *q)
 	return true;
 }
 
-void virtio_queue_set_size(struct virtio_queue *q, uint16_t size)
+void virtio_queue_set_size(struct virtio_queue *q, uint32_t size)
 {
 	bool packed = q->v->driver_features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
 
@@ -245,7 +249,7 @@ void virtio_queue_set_size(struct virtio_queue *q, uint16_t size)
 	if (size == 0 || size > q->max_size || (!packed && (size & (size - 1))))
 		virtio_misuse(q->v, "queue size that cannot be");
 	else
-		q->regs.size = size;
+		q->regs.size = (uint16_t)size;
 }
 
 static uint64_t *area_register(struct virtq_config *regs, enum virtio_ring_area area)
@@ -287,6 +291,18 @@ void virtio_queue_enable(struct virtio_queue *q)
 	q->reconfigurable = false;
 	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
 		queue_go(q);
+}
+
+/*
+ * Started again, it would begin anew while the driver went on; so after DRIVER_OK that takes a
+ * reset, of the queue or of the device.
+ */
+void virtio_queue_disable(struct virtio_queue *q)
+{
+	if (!q->enabled)
+		return;
+	virtio_serve_stop(q);
+	q->enabled = false;
 }
 
 /* Section 2.6.1: done when this returns, so the driver never sees it going on. */

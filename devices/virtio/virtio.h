@@ -1,6 +1,6 @@
 /*
  * A virtio device without its transport: status, features, configuration space and queue registers
- * (Virtio 1.2 chapter 2), and the serving of its queues. A transport (pci.c) turns register
+ * (Virtio 1.2 chapter 2), and the serving of its queues. A transport (pci.c, mmio.c) turns register
  * accesses into the calls below; a device (blk.c, rng.c) gives the operations.
  *
  * Threads. Registers are guarded by v->lock and used on vCPU threads. A queue is served on the
@@ -131,7 +131,8 @@ struct virtio_device {
 	uint64_t offered;
 	uint64_t driver_features; /* as written, not yet agreed to */
 	uint64_t features;	  /* negotiated, 0 before FEATURES_OK */
-	unsigned held;		  /* VIRTIO_HOLD_… as the queues have it */
+	uint32_t device_feature_select, driver_feature_select, queue_select;
+	unsigned held; /* VIRTIO_HOLD_… as the queues have it */
 	unsigned nqueues;
 	struct virtio_queue *queue;
 
@@ -157,11 +158,16 @@ struct virtio_identity {
 
 /* Keys every virtio row has; queue_size is the default as text. */
 #define VIRTIO_KEYS(queue_size_default)                                                            \
-	{ .name = "ring",                                                                          \
+	{ .name = "transport",                                                                     \
 	  .type = KEY_ENUM,                                                                        \
-	  .fallback = "split",                                                                     \
-	  .choices = "split|packed",                                                               \
-	  .help = "format of the virtqueues offered to the guest" },                               \
+	  .fallback = "pci",                                                                       \
+	  .choices = "pci|mmio",                                                                   \
+	  .help = "how the guest finds it: a PCI function, or registers that ACPI names" },        \
+		{ .name = "ring",                                                                  \
+		  .type = KEY_ENUM,                                                                \
+		  .fallback = "split",                                                             \
+		  .choices = "split|packed",                                                       \
+		  .help = "format of the virtqueues offered to the guest" },                       \
 		{ .name = "queue-size",                                                            \
 		  .type = KEY_UINT,                                                                \
 		  .fallback = queue_size_default,                                                  \
@@ -191,6 +197,9 @@ int virtio_device_init(struct virtio_device *v, const struct virtio_device_ops *
 /* Gives queue `index` its loop, size and private bytes per chain; once for each. */
 int virtio_queue_init(struct virtio_device *v, unsigned index, uint16_t max_size,
 		      size_t private_size, struct event_loop *loop, struct error *e);
+/* Makes the device visible to the guest, by the transport its flag names; all else is set up. */
+int virtio_transport_create(struct virtio_device *v, const struct device_config *config,
+			    struct error *e);
 /* Resets, takes the transport and queues away; what is left is the device's own memory. */
 void virtio_device_fini(struct virtio_device *v);
 
@@ -223,7 +232,7 @@ void virtio_config_write(struct virtio_device *v, uint64_t offset, unsigned size
 
 /* NULL for a queue that does not exist. */
 struct virtio_queue *virtio_queue_at(struct virtio_device *v, unsigned index);
-void virtio_queue_set_size(struct virtio_queue *q, uint16_t size);
+void virtio_queue_set_size(struct virtio_queue *q, uint32_t size);
 enum virtio_ring_area { VIRTIO_AREA_DESC, VIRTIO_AREA_DRIVER, VIRTIO_AREA_DEVICE };
 /* Half 0 or 1 of the 64-bit address. */
 void virtio_queue_set_address(struct virtio_queue *q, enum virtio_ring_area area, unsigned half,
@@ -231,6 +240,8 @@ void virtio_queue_set_address(struct virtio_queue *q, enum virtio_ring_area area
 uint32_t virtio_queue_get_address(const struct virtio_queue *q, enum virtio_ring_area area,
 				  unsigned half);
 void virtio_queue_enable(struct virtio_queue *q);
+/* Stops it; its registers stay, frozen as before. For transports that can (MMIO). */
+void virtio_queue_disable(struct virtio_queue *q);
 void virtio_queue_reset(struct virtio_queue *q); /* VIRTIO_F_RING_RESET */
 /* A doorbell that came as an exit; no lock needed. */
 void virtio_queue_kick(struct virtio_queue *q);
@@ -238,6 +249,37 @@ void virtio_queue_kick(struct virtio_queue *q);
 void virtio_hold(struct virtio_device *v, unsigned reason, bool hold);
 /* The driver did what it must not: logged once per device, otherwise ignored. */
 void virtio_misuse(struct virtio_device *v, const char *what);
+
+/*
+ * Registers that all transports have. They are the first indexes of a transport's table, and its
+ * own follow from VIRTIO_REG_COUNT on.
+ */
+enum virtio_reg {
+	VIRTIO_REG_DEVICE_FEATURE_SELECT,
+	VIRTIO_REG_DEVICE_FEATURE,
+	VIRTIO_REG_DRIVER_FEATURE_SELECT,
+	VIRTIO_REG_DRIVER_FEATURE,
+	VIRTIO_REG_DEVICE_STATUS,
+	VIRTIO_REG_CONFIG_GENERATION,
+	VIRTIO_REG_QUEUE_SELECT,
+	VIRTIO_REG_QUEUE_SIZE,
+	VIRTIO_REG_QUEUE_ENABLE,
+	VIRTIO_REG_QUEUE_RESET,
+	VIRTIO_REG_QUEUE_DESC,
+	VIRTIO_REG_QUEUE_DRIVER,
+	VIRTIO_REG_QUEUE_DEVICE,
+	VIRTIO_REG_COUNT
+};
+
+/* Access is checked before; half 1 is the upper one of a 64-bit register. */
+uint32_t virtio_reg_read(struct virtio_device *v, int reg, unsigned half);
+void virtio_reg_write(struct virtio_device *v, int reg, unsigned half, uint32_t value);
+
+/* NULL if the driver has selected one that does not exist. */
+static inline struct virtio_queue *virtio_selected_queue(struct virtio_device *v)
+{
+	return virtio_queue_at(v, v->queue_select);
+}
 
 /* ---- for data planes that take a queue over (vhost); queues held and drained ---- */
 

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/virtio/pci.h"
 #include "devices/virtio/vsock.h"
 
 /* ---- queues ---------------------------------------------------------------------------------- */
@@ -193,7 +192,7 @@ static int make_device(struct vsock *s, struct device_host *host,
 	if (vsock_table_init(s))
 		return error_set(e, -ENOMEM, "out of memory");
 	err = make_queues(s, config, e);
-	return err ? err : virtio_pci_create(&s->v, e);
+	return err ? err : virtio_transport_create(&s->v, config, e);
 }
 
 static int create(struct device_host *host, const struct device_config *config, struct device **out,

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "devices/virtio/pci.h"
 #include "tests/unit/test_net_rig.h"
 
 #define COMMANDS (NRIG_BUFFERS + 0x700000)
@@ -11,7 +10,7 @@
 static int create(struct device_host *host, const struct device_config *config, void *arg,
 		  struct device **out, struct error *e)
 {
-	return virtio_net_create(host, config, arg, virtio_pci_create, out, e);
+	return virtio_net_create(host, config, arg, out, e);
 }
 
 struct nrig *nrig_create(unsigned pairs, uint32_t offloads, const char *keys)

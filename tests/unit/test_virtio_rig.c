@@ -38,6 +38,9 @@ struct vrig *vrig_create(void)
 	r->host.mmio = bus_create("mmio");
 	r->host.irq = irq_create(&fake_chip_ops, &r->chip, &e);
 	r->host.request = request;
+	r->host.mmio_slots = (struct mmio_slots){ .base = VRIG_MMIO, .count = MMIO_SLOTS };
+	for (unsigned i = 0; i < MMIO_SLOTS; i++)
+		r->host.mmio_slots.gsi[i] = (uint8_t)(VRIG_MMIO_GSI + i % 2);
 	r->host.pci = pci_root_create(&r->host, &windows, &e);
 	cr_assert_not_null(r->host.pci, "%s", e.msg);
 	return r;

@@ -16,6 +16,9 @@
 #define VRIG_MEM32 0xc0000000ull
 #define VRIG_MEM64 0x800000000ull
 #define VRIG_ECAM  0xe0000000ull
+/* Places for transport=mmio; two lines in turn. */
+#define VRIG_MMIO     0xf0000000ull
+#define VRIG_MMIO_GSI 5u
 
 /* Queue i of a test lives this far up in memory. */
 #define VRIG_QUEUE 0x100000ull

@@ -1,6 +1,8 @@
 /*
  * Addresses out of layout.h put together for one machine: see platform.h.
  */
+#include <string.h>
+
 #include "vmm/x86_64/platform.h"
 #include "vmm/x86_64/layout.h"
 
@@ -43,6 +45,20 @@ struct pci_windows platform_windows(const struct guest_memory *memory, unsigned 
 	};
 }
 
+/*
+ * ISA lines that no chip of ours drives; where there are more devices than lines, they share. Not
+ * 8 (clock), nor those of 16550, i8042 and timer.
+ */
+struct mmio_slots platform_mmio_slots(void)
+{
+	static const uint8_t lines[] = { 5, 6, 7, 9, 10, 11, 12, 13 };
+	struct mmio_slots slots = { .base = LAYOUT_MMIO_BASE, .count = MMIO_SLOTS };
+
+	for (unsigned i = 0; i < MMIO_SLOTS; i++)
+		slots.gsi[i] = lines[i % sizeof(lines)];
+	return slots;
+}
+
 struct lookup {
 	uint64_t base;
 	bool found;
@@ -65,9 +81,9 @@ static bool answers(struct bus *bus, uint64_t base)
 }
 
 struct boot_platform platform_describe(const struct pci_windows *windows, unsigned cpus,
-				       struct bus *pio)
+				       struct bus *pio, const struct mmio_slots *slots)
 {
-	return (struct boot_platform){
+	struct boot_platform platform = {
 		.cpus = cpus,
 		.ecam_base = windows->ecam_base,
 		.ecam_buses = windows->buses,
@@ -87,5 +103,12 @@ struct boot_platform platform_describe(const struct pci_windows *windows, unsign
 		.range = { { LAYOUT_IOAPIC, 0x1000, 2 },
 			   { LAYOUT_LAPIC, 0x1000, 2 },
 			   { LAYOUT_KVM_IDENTITY_MAP, 0x4000, 2 } },
+		.vmmio_base = (uint32_t)slots->base,
+		.vmmio_mask = slots->used,
 	};
+
+	_Static_assert(BOOT_VMMIO_SLOTS == MMIO_SLOTS, "ACPI has a node for each slot");
+	_Static_assert(MMIO_SLOTS * MMIO_SLOT_SIZE <= LAYOUT_MMIO_SIZE, "slots fit");
+	memcpy(platform.vmmio_gsi, slots->gsi, sizeof(platform.vmmio_gsi));
+	return platform;
 }

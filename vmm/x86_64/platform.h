@@ -11,8 +11,11 @@
 
 struct pci_windows platform_windows(const struct guest_memory *memory, unsigned physical_bits);
 
-/* pio tells which of the fixed devices are there. */
+/* All free. */
+struct mmio_slots platform_mmio_slots(void);
+
+/* pio tells which of the fixed devices are there, slots which devices ACPI must name. */
 struct boot_platform platform_describe(const struct pci_windows *windows, unsigned cpus,
-				       struct bus *pio);
+				       struct bus *pio, const struct mmio_slots *slots);
 
 #endif
