@@ -5,12 +5,15 @@
  * What the ring gets are READ and WRITE whose place in the file is known at once, and the sync of a
  * FLUSH where that is all a FLUSH does. Everything else needs a format's code or several system
  * calls, and goes to a thread engine inside this one: qcow2 requests that allocate, DISCARD and
- * WRITE_ZEROES (which the kernel would hand to a thread of its own anyway), iovecs that O_DIRECT
- * does not take as they are. So does whatever the ring returns half done or with an error: the
- * threads do it again, from the begin, and what they say counts.
+ * WRITE_ZEROES and writes into the page cache (which the kernel hands to threads of its own anyway,
+ * and those writes to one at a time), iovecs that O_DIRECT does not take as they are. So does
+ * whatever the ring returns half done or with an error: the threads do it again, from the begin,
+ * and what they say counts.
  *
  * As in the thread engine, a request that is alone is done by the kicking thread if that serves
- * nothing else: it is one system call either way, and none for the completion.
+ * nothing else: it is one system call either way, and none for the completion. Failing that, it is
+ * tried with RWF_NOWAIT: for one request on cached bytes that costs a third less than the ring; for
+ * several at once the ring costs less.
  *
  * The ring's descriptor itself is in the event loop's epoll set: no eventfd, and nothing to read
  * when completions were collected by a kick already. COOP_TASKRUN keeps the kernel from
@@ -111,8 +114,11 @@ static bool fits(const struct uring *u, const struct block_request *r)
 	switch (r->op) {
 	case BLOCK_FLUSH:
 		return b->flush_is_sync && !b->file->unsafe && !b->info.read_only;
-	case BLOCK_READ:
 	case BLOCK_WRITE:
+		if (b->file->direct < 0)
+			return false;
+		/* fall through */
+	case BLOCK_READ:
 		return r->length <= INT32_MAX && block_file_aligned(b->file, r->iov, r->niov);
 	case BLOCK_DISCARD:
 	case BLOCK_WRITE_ZEROES:
@@ -221,10 +227,20 @@ static bool may_block(struct uring *u, const struct block_request *r, bool alone
 	return true;
 }
 
+static bool try_nowait(struct uring *u, struct block_request *r, bool single)
+{
+	if (!single || r->op != BLOCK_READ || r->length > LONG || u->q.block->file->direct >= 0 ||
+	    block_perform(u->q.block, r, BLOCK_NOWAIT))
+		return false;
+	block_finish(&u->q, r, 0);
+	return true;
+}
+
 static void start(struct uring *u)
 {
 	struct block_queue *q = &u->q;
-	bool alone = q->in_flight == 0 && q->pending.head && !q->pending.head->next;
+	bool single = q->pending.head && !q->pending.head->next;
+	bool alone = single && q->in_flight == 0;
 	struct block_request *r;
 
 	if (!q->pending.head)
@@ -232,6 +248,8 @@ static void start(struct uring *u)
 	while ((r = block_list_take(&q->pending))) {
 		if (may_block(u, r, alone))
 			block_finish(q, r, block_perform(q->block, r, 0));
+		else if (try_nowait(u, r, single))
+			continue;
 		else if (!to_ring(u, r))
 			to_threads(u, r);
 	}
