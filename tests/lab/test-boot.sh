@@ -1,7 +1,7 @@
 #!/bin/sh
-# Boots Debian's kernel by every protocol, with 1 and with 4 vCPUs, and ends it in every way: power off,
-# reboot (in place and with --no-reboot), panic, a command's status.
-# lab: timeout=600
+# Boots Debian's kernel by every protocol, with 1 and with 4 vCPUs, and ends it: power off, reboot with
+# --no-reboot, panic, a command's status.
+# lab: timeout=1800
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -35,22 +35,6 @@ bad='\[Firmware Bug\]|ACPI (Error|BIOS Error|Warning)|BUG:|WARNING:|lost an inte
 is "$(guest_text dmesg | grep -Ea "$bad" | grep -v fpu__init_system_xstate)" "" \
     "the kernel finds nothing wrong with the machine"
 like "$(guest_text dmesg)" 'Memory: [0-9]+K/327[0-9]{4}K available' "RAM above the PCI hole is there"
-
-# reboot: the disk remembers how often the guest has come up
-disk=$LAB_TMP/reboot.img
-truncate -s 1M "$disk"
-# shellcheck disable=SC2016 # the guest expands these
-count='n=$(dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -dc x | wc -c);
-    echo boot number $n;
-    printf xxx | head -c $((n + 1)) | dd of=/dev/vda conv=fsync 2>/dev/null;
-    [ $n -ge 2 ] || reboot -f'
-guest_run reboot 240 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" \
-    --append="quiet mvm.run=\"$(one_line "$count")\""
-is "$?" 0 "reboot: mvm goes on over reboots and ends with 0"
-is "$(guest_text reboot | grep -a '^boot number')" "boot number 0
-boot number 1
-boot number 2" "reboot: the machine restarts in place, twice, with its disk"
-is "$(guest_status reboot)" 0 "reboot: the third boot powers off"
 
 guest_run no-reboot 180 "$mvm" --memory=512M --no-reboot --append='quiet mvm.run="reboot -f"'
 is "$?" 0 "--no-reboot: mvm ends with 0"
