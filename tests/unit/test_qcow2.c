@@ -126,13 +126,18 @@ ParameterizedTestParameters(qcow2, random)
 	static const unsigned bits[] = { 9, 12, 16, 21 };
 	size_t n = 0;
 
-	for (unsigned version = 2; version <= 3; version++)
-		for (unsigned b = 0; b < 4; b++)
-			for (int under = 0; under < UNDER_COUNT; under++)
-				for (int begin = 0; begin < BEGIN_COUNT; begin++)
-					shapes[n++] =
-						(struct shape){ version, bits[b], (enum under)under,
-								(enum begin)begin };
+	for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		struct shape shape = { .version = 2 + i % 2,
+				       .bits = bits[i / 2 % 4],
+				       .under = (enum under)(i / 8 % UNDER_COUNT),
+				       .begin = (enum begin)(i / 8 / UNDER_COUNT) };
+
+		/* A compressed image is whole; version 2 differs little between cluster sizes. */
+		if ((shape.begin == BEGIN_COMPRESSED && shape.under != UNDER_NOTHING) ||
+		    (shape.version == 2 && shape.bits != 9 && shape.bits != 16))
+			continue;
+		shapes[n++] = shape;
+	}
 	return cr_make_param_array(struct shape, shapes, n);
 }
 
