@@ -1,7 +1,7 @@
 #!/bin/sh
 # Tests the lab itself and the default guest, without mvm: what a lab script relies on is there, and
 # QEMU in the lab boots the guest's images on the lab's KVM.
-# lab: device=nvme,e1000e,disk:64M timeout=180
+# lab: device=nvme,e1000e,disk:64M timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 check "/dev/kvm is there" test -c /dev/kvm
@@ -19,7 +19,7 @@ like "$(lspci -n)" '8086:10d3' "the e1000e is there"
 check "the NVMe namespace is there" test -b /dev/nvme0n1
 
 began=$(date +%s.%N)
-guest_run guest 90 qemu-system-x86_64 -accel kvm -cpu host -M microvm,rtc=on -m 512 -nodefaults -no-user-config \
+guest_run guest 240 qemu-system-x86_64 -accel kvm -cpu host -M microvm,rtc=on -m 512 -nodefaults -no-user-config \
     -display none -no-reboot -serial stdio -kernel "$MVM_IMAGES/vmlinux" -initrd "$MVM_IMAGES/initramfs.cpio.gz" \
     -append 'console=ttyS0 quiet panic=-1 reboot=t mvm.run="uname -r; tty; false"'
 is "$?" 0 "QEMU ends with 0 when the guest powers off"
