@@ -25,8 +25,6 @@ static const
 
 #define SLEEP_CONTROL 0u /* offsets from acpi_pio */
 #define SLEEP_STATUS  1u
-#define RESET	      2u
-#define RESET_VALUE   1u
 
 #define XAPIC_IDS 255u /* 255 is the broadcast id; from here on entries are x2APIC's */
 #define ALL_CPUS  0xffu
@@ -145,8 +143,8 @@ static uint64_t build_fadt(struct builder *b, const struct boot_platform *p, uin
 		.iapc_boot_arch = ACPI_BOOT_VGA_NOT_PRESENT | ACPI_BOOT_NO_ASPM,
 		.flags = ACPI_FADT_WBINVD | ACPI_FADT_PROC_C1 | ACPI_FADT_PWR_BUTTON |
 			 ACPI_FADT_SLP_BUTTON | ACPI_FADT_RESET_REG_SUP | ACPI_FADT_HW_REDUCED_ACPI,
-		.reset_reg = io_register(p->acpi_pio + RESET),
-		.reset_value = RESET_VALUE,
+		.reset_reg = io_register(p->acpi_pio + ACPI_RESET_OFFSET),
+		.reset_value = ACPI_RESET_VALUE,
 		.fadt_minor_version = 5,
 		.x_dsdt = dsdt,
 		.sleep_control_reg = io_register(p->acpi_pio + SLEEP_CONTROL),

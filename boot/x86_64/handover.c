@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "boot/x86_64/acpi.h"
 #include "boot/x86_64/load.h"
 
 #define LOADER_UNDEFINED 0xffu /* type_of_loader: no number assigned */
@@ -148,4 +149,22 @@ int cpu_tables_write(const struct boot_load *load, struct error *e)
 	if (!err && !pvh)
 		err = page_tables_write(load, e);
 	return err;
+}
+
+/*
+ * Linux on hardware-reduced ACPI takes for granted that there is EFI to reboot with (its
+ * arch/x86/platform/efi/quirks.c), and where there is none it goes to real mode and jumps to
+ * F000:FFF0. So there is a BIOS, of one purpose: it writes the reset register.
+ */
+int reset_vector_write(const struct boot_load *load, struct error *e)
+{
+	uint16_t port = (uint16_t)(load->config->platform->acpi_pio + ACPI_RESET_OFFSET);
+	/* mov dx, port; mov al, value; out dx, al; then hlt for ever */
+	uint8_t code[] = {
+		0xba, (uint8_t)port, (uint8_t)(port >> 8), 0xb0, ACPI_RESET_VALUE, 0xee, 0xf4,
+		0xeb, 0xfd
+	};
+
+	_Static_assert(sizeof(code) <= BOOT_LEGACY_END - BOOT_RESET_VECTOR, "16 bytes to 1 MiB");
+	return put(load, BOOT_RESET_VECTOR, code, sizeof(code), e);
 }

@@ -214,6 +214,8 @@ static int load_all(struct boot_load *load, struct error *e)
 						 : zero_page_write(load, e);
 	if (!err)
 		err = cpu_tables_write(load, e);
+	if (!err)
+		err = reset_vector_write(load, e);
 	return err;
 }
 

@@ -26,6 +26,7 @@
 #define BOOT_CMDLINE	     0x20000ull
 #define BOOT_CMDLINE_SIZE    0x10000ull
 #define BOOT_LEGACY_BASE     0x9fc00ull
+#define BOOT_RESET_VECTOR    0xffff0ull /* F000:FFF0, 16 bytes */
 #define BOOT_LEGACY_END	     0x100000ull
 #define BOOT_PAGE	     0x1000ull
 #define BOOT_PAGE_TABLES_NUM 6ull
@@ -72,5 +73,7 @@ int boot_take(struct boot_load *load, uint64_t base, uint64_t size, uint64_t off
 int zero_page_write(const struct boot_load *load, struct error *e);
 int pvh_info_write(const struct boot_load *load, struct error *e);
 int cpu_tables_write(const struct boot_load *load, struct error *e);
+/* What a PC has at its reset vector: a kernel jumps there when it knows no better way to reboot. */
+int reset_vector_write(const struct boot_load *load, struct error *e);
 
 #endif

@@ -105,6 +105,21 @@ Test(boot_elf, linux64_when_forced_or_without_a_note)
 	boot_rig_destroy(&rig);
 }
 
+/* Linux without EFI reboots by a jump to F000:FFF0: that must write the FADT's reset register. */
+Test(boot_elf, reset_vector_writes_the_reset_register)
+{
+	static const uint8_t wanted[] = { 0xba, 0x02, 0x06, 0xb0, 0x01, 0xee };
+	struct blob k = make_elf();
+	struct boot_rig rig;
+
+	boot_rig_init(&rig, RAM);
+	rig.platform.acpi_pio = 0x600;
+	cr_assert_eq(boot_rig_load(&rig, &k, NULL), 0, "%s", rig.e.msg);
+	cr_assert_arr_eq(memory_map(&rig.memory, 0xffff0, 16, 1), wanted, sizeof(wanted));
+	blob_free(&k);
+	boot_rig_destroy(&rig);
+}
+
 /* A second boot finds memory as the first left it. */
 Test(boot_elf, clears_bss_on_reload)
 {
