@@ -50,11 +50,11 @@ is "$(sha256sum <"$data")" "$before" "ro=on: nothing was written"
 mkdir -p "$LAB_TMP/small"
 mount -t tmpfs -o size=4m none "$LAB_TMP/small"
 truncate -s 64M "$LAB_TMP/small/sparse.img"
-work='dd if=/dev/zero of=/dev/vda bs=1M count=16 oflag=direct 2>&1 | grep -o I/O.error | head -n 1;
+work='dd if=/dev/zero of=/dev/vda bs=1M count=16 oflag=direct 2>&1 | grep -o Input/output.error | head -n 1;
     dd if=/dev/vda of=/dev/null bs=1M count=1 2>/dev/null && echo still reads'
 guest_run full 180 "$mvm" --memory=512M --blk=virtio:"$LAB_TMP/small/sparse.img" \
     --append="quiet mvm.run=\"$(one_line "$work")\""
 is "$?" 0 "a full host: the guest powers off as ever"
-like "$(guest_text full)" '^I/O error$' "a full host: the guest gets an I/O error"
+like "$(guest_text full)" '^Input/output error$' "a full host: the guest gets an I/O error"
 like "$(guest_text full)" '^still reads$' "a full host: the disk still reads"
 umount "$LAB_TMP/small"

@@ -440,9 +440,11 @@ Test(virtio_vsock, host_closes)
 
 	write_pattern(fd, 5000, 0);
 	close(fd);
-	cr_assert_eq(expect(k, VIRTIO_VSOCK_OP_RW, 100, 7).len + 0u, 4096 - sizeof(p.h));
-	/* The rest of the data, and that no more comes and none is read, in whatever steps. */
-	for (uint32_t got = 4096 - sizeof(p.h); got < 5000 || flags != BOTH;) {
+	/*
+	 * The data, and that no more comes and none is read, in whatever steps: that the host reads
+	 * no more may be noticed before its last words are sent on.
+	 */
+	for (uint32_t got = 0; got < 5000 || flags != BOTH;) {
 		p = receive(k);
 		if (p.h.op == VIRTIO_VSOCK_OP_RW) {
 			cr_assert(!(flags & VIRTIO_VSOCK_SHUTDOWN_SEND));
