@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-net with Linux's driver, three cards in one guest: a tap with four queues and jumbo frames,
 # user-mode NAT, and over MMIO a tap by packed ring without mergeable buffers.
-# lab: timeout=1200 cpus=2
+# lab: timeout=1200
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -81,13 +81,13 @@ GUEST
 size=$(wc -c <"$script")
 truncate -s 64K "$script"
 
-guest_start net 360 "$mvm" --memory=512M --cpus=4 --blk=virtio:"$script",ro=on \
+guest_start net 700 "$mvm" --memory=512M --cpus=4 --blk=virtio:"$script",ro=on \
     --net=virtio:tap0,queues=4,mtu=9000 --net=virtio:user,hostfwd=tcp::2007-:7 \
     --net=virtio:tap2,transport=mmio,ring=packed,mergeable=off \
     --append="quiet mvm.ip=eth0=192.168.70.2/24 mvm.ip=eth2=192.168.72.2/24 \
 mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
 
-if guest_expect net '^echo server ready' 300; then
+if guest_expect net "^echo server ready" 600; then
     ok "the guest gets as far as its servers"
     # From the host to the guest, through the NAT, and pings from outside.
     head -c 1M /dev/urandom >"$LAB_TMP/out"
