@@ -32,6 +32,8 @@ struct bus {
 	const char *name;
 	const struct bus_kick_ops *kick_ops;
 	void *kick_opaque;
+	struct account *account; /* of ranges that nobody owns; NULL: nothing is counted */
+	enum account_counter reads, writes;
 	/* Serialises changes only. Order: owners' locks, then this. */
 	pthread_mutex_t lock;
 	struct bus_table *current;
@@ -93,6 +95,19 @@ void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opa
 {
 	bus->kick_ops = ops;
 	bus->kick_opaque = opaque;
+}
+
+void bus_set_account(struct bus *bus, struct account *own, enum account_counter reads,
+		     enum account_counter writes)
+{
+	bus->account = own;
+	bus->reads = reads;
+	bus->writes = writes;
+}
+
+static void count(const struct bus *bus, struct account *owner, enum account_counter c)
+{
+	account_add(owner && bus->account ? owner : bus->account, c, 1);
 }
 
 /* ---- readers --------------------------------------------------------------------------------- */
@@ -170,6 +185,7 @@ bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value)
 		range = *found;
 	if (slot)
 		table_leave(slot);
+	count(bus, range.account, bus->reads);
 	if (!range.ops || !range.ops->read) {
 		*value = width_mask(size);
 		return false;
@@ -184,13 +200,17 @@ static bool kick_matches(const struct bus_kick *k, uint64_t addr, unsigned size,
 	       (!k->match || k->value == value);
 }
 
-static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value)
+/* *owner: whose doorbell it was. */
+static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value,
+		       struct account **owner)
 {
 	for (unsigned i = 0; i < t->nkicks; i++) {
 		uint64_t one = 1;
 
 		if (!kick_matches(&t->kick[i], addr, size, value))
 			continue;
+		*owner = t->kick[i].account;
+		account_add(*owner, ACCOUNT_KICKS_EXIT, 1);
 		/* EAGAIN means the counter is full: the signal is there already. */
 		return write(t->kick[i].fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 1;
 	}
@@ -207,18 +227,31 @@ bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
 	value &= width_mask(size);
 	if (slot) {
 		if (slot->table->nkicks)
-			kicked = kick_signal(slot->table, addr, size, value);
+			kicked = kick_signal(slot->table, addr, size, value, &range.account);
 		found = kicked ? NULL : table_find(slot->table, addr, size);
 		if (found)
 			range = *found;
 		table_leave(slot);
 	}
+	count(bus, range.account, bus->writes);
 	if (kicked)
 		return true;
 	if (!range.ops || !range.ops->write)
 		return false;
 	range.ops->write(range.opaque, addr - range.base, size, value);
 	return true;
+}
+
+void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uint64_t n)
+{
+	struct bus_slot *slot = table_enter(bus);
+	const struct bus_range *found = slot ? table_find(slot->table, addr, size) : NULL;
+	struct account *owner = found && found->account ? found->account : bus->account;
+
+	if (slot)
+		table_leave(slot);
+	account_add(bus->account ? owner : NULL, write ? bus->writes : bus->reads, -n);
+	account_add(bus->account ? owner : NULL, ACCOUNT_REPEATS, n);
 }
 
 /* ---- changes, with the lock held ------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 
 struct event_loop {
 	char name[16];
+	struct account *account; /* whom it serves, or NULL */
 	int epoll;
 	int wake; /* eventfd: messages or stop */
 	bool stop;
@@ -73,6 +74,11 @@ struct event_loop *event_loop_create(const char *name, struct error *e)
 	return loop;
 }
 
+void event_loop_account(struct event_loop *loop, struct account *account)
+{
+	loop->account = account;
+}
+
 void event_loop_destroy(struct event_loop *loop)
 {
 	if (!loop)
@@ -118,6 +124,7 @@ static int run_batch(struct event_loop *loop)
 {
 	int n = epoll_wait(loop->epoll, loop->batch, EVENT_BATCH, -1);
 
+	account_add(loop->account, ACCOUNT_SYSCALLS, 1);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	loop->batch_count = n;
@@ -179,7 +186,9 @@ static void *loop_thread(void *arg)
 	struct event_loop *loop = arg;
 
 	pthread_setname_np(pthread_self(), loop->name);
+	account_thread_begin(loop->account, loop->name);
 	event_loop_run(loop);
+	account_thread_end();
 	return NULL;
 }
 

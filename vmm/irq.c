@@ -75,6 +75,8 @@ void irq_line_set(struct irq_line *line, bool level)
 	if (!ic || line->level == level)
 		return;
 	line->level = level;
+	if (level)
+		account_add(line->account, ACCOUNT_IRQS_LINE, 1);
 	high = &ic->high[line->gsi];
 	pthread_mutex_lock(&ic->line_lock);
 	if (level ? (*high)++ == 0 : --(*high) == 0)
@@ -137,6 +139,12 @@ static void send_locked(struct irq_msi *msi)
 		return;
 	}
 	msi->sent++;
+	if (msi->ic->ops->own) {
+		account_add(msi->account, ACCOUNT_IRQS_OWN, 1);
+	} else {
+		account_add(msi->account, ACCOUNT_IRQS_IOCTL, 1);
+		account_add(msi->account, ACCOUNT_SYSCALLS, 1);
+	}
 	msi->ic->ops->msi(msi->ic->chip, msi->address, msi->data);
 }
 

@@ -245,6 +245,15 @@ static int open_file(const struct machine *m, const char *flag, const char *path
 	return *fd < 0 ? *fd : 0;
 }
 
+static void account_buses(struct device_host *h)
+{
+	struct account *own = account_machine(h->accounts);
+
+	bus_set_account(h->pio, own, ACCOUNT_PIO_READS, ACCOUNT_PIO_WRITES);
+	bus_set_account(h->mmio, own, ACCOUNT_MMIO_READS, ACCOUNT_MMIO_WRITES);
+	bus_set_account(pci_root_config(h->pci), own, ACCOUNT_CONFIG_READS, ACCOUNT_CONFIG_WRITES);
+}
+
 static int make_chips(struct machine *m, struct error *e)
 {
 	struct device_host *h = &m->host;
@@ -267,7 +276,10 @@ static int make_chips(struct machine *m, struct error *e)
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->mmio_slots = platform_mmio_slots();
 	h->pci = pci_root_create(h, &m->windows, e);
-	return h->pci ? 0 : -EIO; /* e says what */
+	if (!h->pci)
+		return -EIO; /* e says what */
+	account_buses(h);
+	return 0;
 }
 
 static int make_device(struct machine *m, const struct device_config *config, struct error *e)
@@ -311,9 +323,12 @@ static int make(struct machine *m, struct error *e)
 		err = open_file(m, "initrd", c->initrd, &m->initrd_fd, e);
 	if (err)
 		return err;
-	m->host.loop = event_loop_create("main", e);
+	m->host.accounts = accounts_create();
+	account_thread_begin(account_machine(m->host.accounts), "main");
+	m->host.loop = m->host.accounts ? event_loop_create("main", e) : NULL;
 	if (!m->host.loop)
 		return -ENOMEM;
+	event_loop_account(m->host.loop, account_machine(m->host.accounts));
 	err = catch_signals(m, e);
 	if (!err)
 		err = kvm_open(&m->kvm, e);
@@ -326,8 +341,10 @@ static int make(struct machine *m, struct error *e)
 	if (!err)
 		err = vcpu_set_create(&m->vcpus, &m->kvm, c->cpus, m->host.pio, m->host.mmio,
 				      vcpu_stopped, m, e);
+	m->vcpus.accounts = m->host.accounts;
 	if (!err)
 		err = make_devices(m, e);
+	accounts_calibrate(m->host.accounts);
 	return err ? err : reset(m, e);
 }
 
@@ -351,6 +368,8 @@ static void unmake(struct machine *m)
 	if (m->signals.fd >= 0)
 		close(m->signals.fd);
 	event_loop_destroy(m->host.loop);
+	account_thread_end();
+	accounts_destroy(m->host.accounts);
 	if (m->kernel_fd >= 0)
 		close(m->kernel_fd);
 	if (m->initrd_fd >= 0)

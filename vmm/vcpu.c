@@ -53,6 +53,9 @@ static void serve_pio(struct vcpu *vcpu)
 		}
 		vcpu->counters.unclaimed += !claimed;
 	}
+	if (run->io.count > 1)
+		bus_repeated(vcpu->set->pio, run->io.port, size,
+			     run->io.direction == KVM_EXIT_IO_OUT, run->io.count - 1);
 }
 
 static void serve_mmio(struct vcpu *vcpu)
@@ -166,10 +169,13 @@ static void *vcpu_thread(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
 	pthread_setname_np(pthread_self(), name);
+	account_thread_begin(account_machine(set->accounts), name);
 
 	for (;;) {
-		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu))
+		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu)) {
+			account_thread_end();
 			return NULL;
+		}
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			serve_exit(vcpu);
 		} else if (errno != EINTR && errno != EAGAIN) {

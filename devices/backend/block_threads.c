@@ -61,6 +61,7 @@ static void signal_loop(struct threads *t)
 {
 	uint64_t one = 1;
 
+	account_add(t->q.config.account, ACCOUNT_SYSCALLS, 1);
 	while (write(t->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		continue;
 }
@@ -69,6 +70,7 @@ static void *worker(void *arg)
 {
 	struct threads *t = arg;
 
+	account_thread_begin(t->q.config.account, t->q.config.name);
 	pthread_mutex_lock(&t->mutex);
 	for (;;) {
 		struct block_request *r;
@@ -95,6 +97,7 @@ static void *worker(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&t->mutex);
+	account_thread_end();
 	return NULL;
 }
 

@@ -118,6 +118,7 @@ static int power_create(struct device_host *host, const struct device_config *co
 		return error_set(e, -ENOMEM, "out of memory");
 	device_init(&power->dev, &device_ops, host, config);
 	power_reset(&power->dev);
+	range.account = power->dev.account;
 	err = bus_add(host->pio, &range, e);
 	if (err) {
 		free(power);

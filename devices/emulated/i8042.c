@@ -266,9 +266,22 @@ static const struct device_ops device_ops = {
 static int plug(struct i8042 *kbc, struct error *e)
 {
 	struct bus *pio = kbc->dev.host->pio;
-	const struct bus_range data_range = { "i8042 data", LAYOUT_I8042_PIO, 1, &data_ops, kbc };
-	const struct bus_range command_range = { "i8042 command", LAYOUT_I8042_PIO + COMMAND_PORT,
-						 1, &command_ops, kbc };
+	const struct bus_range data_range = {
+		.name = "i8042 data",
+		.base = LAYOUT_I8042_PIO,
+		.size = 1,
+		.ops = &data_ops,
+		.opaque = kbc,
+		.account = kbc->dev.account,
+	};
+	const struct bus_range command_range = {
+		.name = "i8042 command",
+		.base = LAYOUT_I8042_PIO + COMMAND_PORT,
+		.size = 1,
+		.ops = &command_ops,
+		.opaque = kbc,
+		.account = kbc->dev.account,
+	};
 	int err = bus_add(pio, &data_range, e);
 
 	return err ? err : bus_add(pio, &command_range, e);
@@ -285,6 +298,7 @@ static int i8042_create(struct device_host *host, const struct device_config *co
 	pthread_mutex_init(&kbc->lock, NULL);
 	device_init(&kbc->dev, &device_ops, host, config);
 	irq_line_init(&kbc->irq, host->irq, KEYBOARD_IRQ);
+	kbc->irq.account = kbc->dev.account;
 	i8042_reset(&kbc->dev);
 	err = plug(kbc, e);
 	if (err) {

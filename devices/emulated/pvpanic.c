@@ -79,6 +79,7 @@ static int pvpanic_create(struct device_host *host, const struct device_config *
 	if (!panic)
 		return error_set(e, -ENOMEM, "out of memory");
 	device_init(&panic->dev, &device_ops, host, config);
+	range.account = panic->dev.account;
 	err = bus_add(host->pio, &range, e);
 	if (err) {
 		free(panic);

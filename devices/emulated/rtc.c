@@ -150,6 +150,7 @@ static int plug(struct rtc *rtc, struct error *e)
 		.size = PORTS,
 		.ops = &bus_ops,
 		.opaque = rtc,
+		.account = rtc->dev.account,
 	};
 	int err;
 
@@ -172,6 +173,7 @@ static int rtc_create(struct device_host *host, const struct device_config *conf
 	pthread_mutex_init(&rtc->lock, NULL);
 	device_init(&rtc->dev, &device_ops, host, config);
 	irq_line_init(&rtc->irq, host->irq, LAYOUT_RTC_IRQ);
+	rtc->irq.account = rtc->dev.account;
 	rtc_init(&rtc->chip, host_time());
 	err = plug(rtc, e);
 	if (err) {

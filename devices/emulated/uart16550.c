@@ -228,6 +228,7 @@ static int plug(struct uart *uart, const struct device_config *config, struct er
 		.size = UART_PORTS,
 		.ops = &bus_ops,
 		.opaque = uart,
+		.account = uart->dev.account,
 	};
 	int err;
 
@@ -261,6 +262,7 @@ static int uart_create(struct device_host *host, const struct device_config *con
 	device_init(&uart->dev, &device_ops, host, config);
 	uart->port = places[config->index].port;
 	irq_line_init(&uart->irq, host->irq, places[config->index].irq);
+	uart->irq.account = uart->dev.account;
 	uart_init(&uart->chip, &pins, uart);
 	err = plug(uart, config, e);
 	if (err) {

@@ -75,8 +75,10 @@ int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_
 	pci_config_set32(f, m->capability + PCI_MSIX_PBA, pba_offset | bar);
 	pci_config_writable32(f, m->capability,
 			      (uint32_t)(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) << 16);
-	for (unsigned i = 0; i < vectors; i++)
+	for (unsigned i = 0; i < vectors; i++) {
 		irq_msi_init(&m->msi[i], f->dev->host->irq);
+		m->msi[i].account = f->dev->account;
+	}
 	pci_msix_reset(f);
 	return 0;
 }

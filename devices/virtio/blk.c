@@ -66,6 +66,8 @@ static void done(struct block_request *block, int result)
 			 : result == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP
 					      : VIRTIO_BLK_S_IOERR;
 
+	if (result)
+		account_add(r->vq->v->dev.account, ACCOUNT_ERRORS, 1);
 	complete(r, status, result == 0 ? r->written : 0);
 }
 
@@ -357,6 +359,7 @@ static int make_queue(struct blk *blk, unsigned index, const struct device_confi
 	backend.lock = &q->vq->lock;
 	backend.opaque = q->vq;
 	backend.name = v->dev.name;
+	backend.account = v->dev.account;
 	err = block_queue_create(&q->backend, blk->block, &backend, e);
 	if (err)
 		return err;

@@ -104,7 +104,7 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	if (offset >= NOTIFY_OFFSET && offset < MSIX_OFFSET) {
 		q = virtio_queue_at(p->v, (unsigned)(offset - NOTIFY_OFFSET) / NOTIFY_STRIDE);
 		if (q && offset % NOTIFY_STRIDE == 0)
-			virtio_queue_kick(q);
+			virtio_queue_doorbell(q);
 		return;
 	}
 	pthread_mutex_lock(&p->v->lock);
