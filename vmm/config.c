@@ -45,6 +45,7 @@ void config_free(struct config *config)
 	free(config->append);
 	free(config->cmdline);
 	free(config->images);
+	free(config->stats);
 	*config = (struct config){ .registry = config->registry };
 }
 

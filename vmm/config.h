@@ -41,6 +41,8 @@ struct config {
 	unsigned cpus;
 	enum config_irqchip irqchip;
 	bool no_reboot;
+	char *stats;		    /* where statistics go at the end, or NULL */
+	unsigned stats_interval_ms; /* of the live table; 0: none */
 	unsigned ndevices;
 	struct device_config device[CONFIG_MAX_DEVICES];
 };

@@ -19,6 +19,7 @@
 #include "vmm/kvm.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/stats.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/cpuid.h"
 #include "vmm/x86_64/irq_kvm.h"
@@ -35,6 +36,7 @@ struct machine {
 	struct pci_windows windows;
 	int kernel_fd, initrd_fd;
 	struct vcpu_set vcpus;
+	struct stats stats;
 
 	/* The first of the requests that the main thread has not served yet. Any thread. */
 	enum machine_request request;
@@ -331,6 +333,10 @@ static int make(struct machine *m, struct error *e)
 	event_loop_account(m->host.loop, account_machine(m->host.accounts));
 	err = catch_signals(m, e);
 	if (!err)
+		err = stats_start(&m->stats, c, m->host.loop,
+				  &(struct stats_source){ m->host.accounts, &m->kvm, &m->vcpus },
+				  e);
+	if (!err)
 		err = kvm_open(&m->kvm, e);
 	if (!err)
 		err = memory_create(&m->memory, &c->memory, LAYOUT_HOLE_BASE, LAYOUT_HIGH_RAM, e);
@@ -344,6 +350,8 @@ static int make(struct machine *m, struct error *e)
 	m->vcpus.accounts = m->host.accounts;
 	if (!err)
 		err = make_devices(m, e);
+	if (!err)
+		stats_attach(&m->stats);
 	accounts_calibrate(m->host.accounts);
 	return err ? err : reset(m, e);
 }
@@ -352,6 +360,7 @@ static void unmake(struct machine *m)
 {
 	struct device *next;
 
+	stats_stop(&m->stats);
 	vcpu_set_destroy(&m->vcpus);
 	for (struct device *d = m->devices; d; d = next) {
 		next = d->next;
@@ -386,6 +395,7 @@ static int run(struct machine *m, struct error *e)
 		pause_all(m);
 		m->status = STATUS_FAILED;
 	}
+	stats_finish(&m->stats, m->status);
 	return m->status;
 }
 
