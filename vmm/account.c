@@ -58,12 +58,13 @@ static void add_shared(uint64_t *counter, uint64_t n)
 	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
 }
 
-struct account_block *account_my_block(struct account *a)
+/* The block of the calling thread, made at its first use; NULL: it has none, use a->shared. */
+static __attribute__((noinline)) struct account_block *make_block(struct account *a)
 {
-	struct account_block *b = a->block[account_slot];
+	struct account_block *b;
 
-	if (b || account_slot == 0)
-		return b;
+	if (account_slot == 0)
+		return NULL;
 	b = aligned_alloc(64, (sizeof(*b) + 63) & ~(size_t)63);
 	if (!b)
 		return NULL;
@@ -72,9 +73,16 @@ struct account_block *account_my_block(struct account *a)
 	return b;
 }
 
+static inline struct account_block *my_block(struct account *a)
+{
+	struct account_block *b = a->block[account_slot];
+
+	return __builtin_expect(b != NULL, 1) ? b : make_block(a);
+}
+
 void account_add_shared(struct account *a, enum account_counter c, uint64_t n)
 {
-	struct account_block *b = account_my_block(a);
+	struct account_block *b = my_block(a);
 
 	if (b)
 		account_bump(&b->value[c], n);
@@ -97,7 +105,7 @@ uint64_t account_begin(struct account *a, unsigned n, unsigned depth)
 
 	if (!a)
 		return 0;
-	b = account_my_block(a);
+	b = my_block(a);
 	if (b) {
 		account_bump(&b->value[ACCOUNT_REQUESTS], n);
 		account_bump(&b->depth[at], n);
@@ -120,7 +128,7 @@ void account_end(struct account *a, uint64_t since)
 	if (ticks >> 63)
 		ticks = 0; /* another CPU's counter is a little behind */
 	at = bucket(ticks, ACCOUNT_BUCKETS);
-	b = account_my_block(a);
+	b = my_block(a);
 	if (b) {
 		account_bump(&b->latency[at], 1);
 		account_bump(&b->latency_ticks, ticks);

@@ -20,8 +20,6 @@ struct account_watch {
 	int fd;
 };
 
-/* The block of the calling thread, made at its first use; NULL: it has none, use a->shared. */
-struct account_block *account_my_block(struct account *a);
 void account_tasks_free(struct account *a);
 
 #endif

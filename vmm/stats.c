@@ -17,12 +17,15 @@
 
 /* ---- the file -------------------------------------------------------------------------------- */
 
-/* What cannot be replaced is written to: a terminal, a pipe, /dev/stdout. */
+/*
+ * What cannot be replaced is written to: a terminal, a pipe. So is what is behind a link: replacing
+ * /dev/stdout itself would be a nasty surprise.
+ */
 static bool is_special(const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+	return lstat(path, &st) == 0 && !S_ISREG(st.st_mode);
 }
 
 static int beside(const char *path, char *buf, size_t size)

@@ -69,8 +69,10 @@ static void signal_loop(struct threads *t)
 static void *worker(void *arg)
 {
 	struct threads *t = arg;
+	char name[16];
 
-	account_thread_begin(t->q.config.account, t->q.config.name);
+	snprintf(name, sizeof(name), "%.10s-io", t->q.config.name);
+	account_thread_begin(t->q.config.account, name);
 	pthread_mutex_lock(&t->mutex);
 	for (;;) {
 		struct block_request *r;
