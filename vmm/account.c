@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/account_internal.h"
+#include "vmm/trace.h"
 
 const struct account_counter_info account_counters[ACCOUNT_COUNTERS] = {
 	[ACCOUNT_PIO_READS] = { "pio_reads", NULL, "", "port reads that left the kernel" },
@@ -98,10 +99,29 @@ static unsigned bucket(uint64_t n, unsigned limit)
 	return log < limit ? log : limit - 1;
 }
 
+/* Stamps of requests that are taken together differ by a tick: each names one of them. */
+static void trace_taken(struct account *a, unsigned n, uint64_t now)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct trace_event event = { .kind = TRACE_TAKEN, .at = now, .id = now + i };
+
+		trace_put(a, &event);
+	}
+}
+
+static void trace_used(struct account *a, uint64_t since, uint64_t now)
+{
+	struct trace_event event = { .kind = TRACE_USED, .at = now, .id = since };
+
+	event.a = now > since ? now - since : 0;
+	trace_put(a, &event);
+}
+
 uint64_t account_begin(struct account *a, unsigned n, unsigned depth)
 {
 	struct account_block *b;
 	unsigned at = bucket(depth, ACCOUNT_DEPTHS);
+	uint64_t now;
 
 	if (!a)
 		return 0;
@@ -113,18 +133,24 @@ uint64_t account_begin(struct account *a, unsigned n, unsigned depth)
 		add_shared(&a->shared.value[ACCOUNT_REQUESTS], n);
 		add_shared(&a->shared.depth[at], n);
 	}
-	return ticks_now(a->ticks);
+	now = ticks_now(a->ticks);
+	if (trace_on(a))
+		trace_taken(a, n, now);
+	return now;
 }
 
 void account_end(struct account *a, uint64_t since)
 {
 	struct account_block *b;
-	uint64_t ticks;
+	uint64_t ticks, now;
 	unsigned at;
 
 	if (!a || !since)
 		return;
-	ticks = ticks_now(a->ticks) - since;
+	now = ticks_now(a->ticks);
+	if (trace_on(a))
+		trace_used(a, since, now);
+	ticks = now - since;
 	if (ticks >> 63)
 		ticks = 0; /* another CPU's counter is a little behind */
 	at = bucket(ticks, ACCOUNT_BUCKETS);

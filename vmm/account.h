@@ -89,6 +89,8 @@ struct account {
 	unsigned id; /* from 0, in the order made; 0 is the machine */
 	char name[16];
 	const char *class, *model, *hw; /* NULL for the machine */
+	struct trace *trace;		/* atomic; NULL: not traced. See trace.h */
+	uint64_t trace_kick;		/* atomic; trace.c's */
 	/* By the thread's slot. [0] stays NULL: threads without a slot go to `shared`. */
 	struct account_block *block[ACCOUNT_SLOTS];
 	struct account_block shared; /* added to atomically */
@@ -131,7 +133,9 @@ static inline uint64_t account_now(const struct account *a)
 	return a ? ticks_now(a->ticks) : 0;
 }
 
-/* n requests were taken; depth: how many are in flight with them. The stamp goes to account_end().
+/*
+ * n requests were taken; depth: how many are in flight with them. The stamp goes to account_end();
+ * of several, the i-th has the stamp + i.
  */
 uint64_t account_begin(struct account *a, unsigned n, unsigned depth);
 /* A request that was taken at `since` is given back; 0: it has no latency worth counting. */

@@ -23,6 +23,8 @@ struct bus;
 struct bus_ops {
 	uint64_t (*read)(void *opaque, uint64_t offset, unsigned size);
 	void (*write)(void *opaque, uint64_t offset, unsigned size, uint64_t value);
+	/* The register's name there, for traces: constant text, or NULL. May be NULL. */
+	const char *(*name)(void *opaque, uint64_t offset, unsigned size, bool write);
 };
 
 struct bus_range {

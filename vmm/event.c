@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/event.h"
+#include "vmm/trace.h"
 
 #define EVENT_BATCH 32
 
@@ -120,6 +121,14 @@ static void drain_wake(struct event_loop *loop)
 		return; /* EAGAIN: somebody else's message was run already */
 }
 
+static void call(const struct event_loop *loop, struct event_source *source, uint32_t events)
+{
+	uint64_t begin = trace_work_begin(loop->account);
+
+	source->callback(source->opaque, events);
+	trace_work_end(loop->account, begin, "is woken");
+}
+
 static int run_batch(struct event_loop *loop)
 {
 	int n = epoll_wait(loop->epoll, loop->batch, EVENT_BATCH, -1);
@@ -135,7 +144,7 @@ static int run_batch(struct event_loop *loop)
 		if (ev->events == 0)
 			continue; /* removed meanwhile */
 		if (source)
-			source->callback(source->opaque, ev->events);
+			call(loop, source, ev->events);
 		else
 			drain_wake(loop);
 	}

@@ -20,6 +20,7 @@
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/stats.h"
+#include "vmm/trace.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/cpuid.h"
 #include "vmm/x86_64/irq_kvm.h"
@@ -37,6 +38,7 @@ struct machine {
 	int kernel_fd, initrd_fd;
 	struct vcpu_set vcpus;
 	struct stats stats;
+	struct trace *trace;
 
 	/* The first of the requests that the main thread has not served yet. Any thread. */
 	enum machine_request request;
@@ -274,7 +276,9 @@ static int make_chips(struct machine *m, struct error *e)
 	h->mmio = bus_create("mmio");
 	if (!h->pio || !h->mmio)
 		return error_set(e, -ENOMEM, "out of memory");
-	kvm_attach_buses(&m->kvm, h->pio, h->mmio);
+	/* Else the buses ring doorbells themselves, where a trace sees it. */
+	if (!m->config->trace_kicks)
+		kvm_attach_buses(&m->kvm, h->pio, h->mmio);
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->mmio_slots = platform_mmio_slots();
 	h->pci = pci_root_create(h, &m->windows, e);
@@ -315,6 +319,18 @@ static int make_devices(struct machine *m, struct error *e)
 	return err;
 }
 
+static int start_trace(struct machine *m, struct error *e)
+{
+	const struct config *c = m->config;
+	const struct trace_config trace = {
+		.path = strcmp(c->trace, "text") == 0 ? NULL : c->trace,
+		.devices = c->trace_devices,
+		.limit = c->trace_limit,
+	};
+
+	return trace_start(&m->trace, &trace, m->host.accounts, e);
+}
+
 static int make(struct machine *m, struct error *e)
 {
 	const struct config *c = m->config;
@@ -353,6 +369,8 @@ static int make(struct machine *m, struct error *e)
 	if (!err)
 		stats_attach(&m->stats);
 	accounts_calibrate(m->host.accounts);
+	if (!err && c->trace)
+		err = start_trace(m, e);
 	return err ? err : reset(m, e);
 }
 
@@ -377,6 +395,7 @@ static void unmake(struct machine *m)
 	if (m->signals.fd >= 0)
 		close(m->signals.fd);
 	event_loop_destroy(m->host.loop);
+	trace_stop(m->trace); /* no other thread is left */
 	account_thread_end();
 	accounts_destroy(m->host.accounts);
 	if (m->kernel_fd >= 0)

@@ -197,6 +197,17 @@ const struct option option_table[] = {
 	  .set = options_set_interval,
 	  .print = options_print_interval },
 
+	{ .key = { .name = "trace",
+		   .help = "write what happens, step by step, for ui.perfetto.dev or "
+			   "chrome://tracing; text says it in lines on stderr" },
+	  .type = OPTION_CUSTOM,
+	  .group = GROUP_MEASURE,
+	  .value = "FILE|text[,KEY=VALUE]...",
+	  .hint = HINT_FILE,
+	  .keys = options_trace_keys,
+	  .set = options_set_trace,
+	  .print = options_print_trace },
+
 	{ .key = { .name = "config",
 		   .help = "read options from a file, in this place; a line is NAME = VALUE, # "
 			   "begins a comment" },

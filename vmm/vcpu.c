@@ -17,6 +17,7 @@
 #include <linux/kvm.h>
 
 #include "vmm/log.h"
+#include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
 static int kick_signal(void)
@@ -83,6 +84,18 @@ static void stop(struct vcpu *vcpu, enum vcpu_stop why)
 	vcpu->set->stopped(vcpu->set->opaque, why);
 }
 
+/* Exits that are over when they are seen. */
+static void trace_other(struct vcpu *vcpu)
+{
+	struct account *machine = account_machine(vcpu->set->accounts);
+
+	if (trace_on(machine))
+		trace_exit(machine, account_now(machine),
+			   vcpu->run->exit_reason == KVM_EXIT_HLT    ? "halt"
+			   : vcpu->run->exit_reason == KVM_EXIT_INTR ? "signal"
+								     : "interrupt window");
+}
+
 static void serve_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -98,6 +111,7 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_HLT:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		vcpu->counters.other++;
+		trace_other(vcpu);
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		log_error("vcpu%u: triple fault", vcpu->id);

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "devices/backend/block_internal.h"
+#include "vmm/trace.h"
 
 #define MAX_WORKERS  8u
 #define WORKER_STACK (256u << 10)
@@ -76,6 +77,7 @@ static void *worker(void *arg)
 	pthread_mutex_lock(&t->mutex);
 	for (;;) {
 		struct block_request *r;
+		uint64_t begin;
 		bool first;
 
 		while (!t->todo.head && !t->stop)
@@ -86,7 +88,9 @@ static void *worker(void *arg)
 		t->ntodo--;
 		t->idle--;
 		pthread_mutex_unlock(&t->mutex);
+		begin = trace_work_begin(t->q.config.account);
 		r->result = block_perform(t->q.block, r, 0);
+		trace_work_end(t->q.config.account, begin, "transfers data");
 		pthread_mutex_lock(&t->mutex);
 		first = !t->done.head;
 		block_list_add(&t->done, r);

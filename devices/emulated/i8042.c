@@ -226,8 +226,26 @@ static void write_command(void *opaque, uint64_t offset, unsigned size, uint64_t
 	write_at(opaque, offset + COMMAND_PORT, (uint8_t)value);
 }
 
-static const struct bus_ops data_ops = { read_data, write_data };
-static const struct bus_ops command_ops = { read_status, write_command };
+static const char *name_data(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const char *name_command(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset + COMMAND_PORT, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops data_ops = { .read = read_data,
+					 .write = write_data,
+					 .name = name_data };
+static const struct bus_ops command_ops = { .read = read_status,
+					    .write = write_command,
+					    .name = name_command };
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
 

@@ -235,7 +235,24 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	}
 }
 
-const struct bus_ops pci_msix_bar_ops = { .read = bar_read, .write = bar_write };
+static const char *bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	const struct pci_function *f = opaque;
+	const struct pci_msix *m = &f->msix;
+	const struct pci_bar *b = &f->bar[m->bar];
+
+	if (pci_overlaps(offset, size, m->table_offset, table_size(m)))
+		return "MSI-X table";
+	if (pci_overlaps(offset, size, m->pba_offset, pba_size(m)))
+		return "MSI-X pending bits";
+	return b->ops && b->ops->name ? b->ops->name(b->opaque, offset, size, write) : NULL;
+}
+
+const struct bus_ops pci_msix_bar_ops = {
+	.read = bar_read,
+	.write = bar_write,
+	.name = bar_name,
+};
 
 /* ---- the device's side ---- */
 

@@ -13,6 +13,7 @@
 #include "devices/backend/block.h"
 #include "devices/backend/block_keys.h"
 #include "devices/virtio/blk.h"
+#include "vmm/trace.h"
 
 #define MAX_QUEUES 16u
 /* What one request may ask for, so that draining never takes long. In sectors. */
@@ -73,9 +74,18 @@ static void done(struct block_request *block, int result)
 
 static void submit(struct blk_request *r)
 {
+	static const char *const names[] = {
+		[BLOCK_READ] = "read",
+		[BLOCK_WRITE] = "write",
+		[BLOCK_FLUSH] = "flush",
+		[BLOCK_DISCARD] = "discard",
+		[BLOCK_WRITE_ZEROES] = "write zeroes",
+	};
 	struct blk *blk = blk_of(r->vq->v);
 
 	r->block.done = done;
+	trace_detail(blk->v.dev.account, r->chain->taken, names[r->block.op], r->block.offset,
+		     r->block.length);
 	block_queue_submit(blk->queue[r->vq->index].backend, &r->block);
 }
 

@@ -239,7 +239,20 @@ static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 	pthread_mutex_unlock(&m->v->lock);
 }
 
-static const struct bus_ops bus_ops = { .read = mmio_read, .write = mmio_write };
+static const char *mmio_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return offset >= VIRTIO_MMIO_CONFIG
+		       ? "device configuration"
+		       : reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops bus_ops = {
+	.read = mmio_read,
+	.write = mmio_write,
+	.name = mmio_name,
+};
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "devices/virtio/virtio.h"
+#include "vmm/trace.h"
 
 /* Chains taken in one pass, and in one turn of the loop before other sources get theirs: a driver
  * that never stops must not keep the loop from its other work. */
@@ -30,6 +31,7 @@ void virtio_queue_kick(struct virtio_queue *q)
 
 void virtio_queue_doorbell(struct virtio_queue *q)
 {
+	trace_kick(q->v->dev.account);
 	ring(q, ACCOUNT_KICKS_EXIT);
 }
 
@@ -53,6 +55,7 @@ void virtio_queue_publish(struct virtio_queue *q)
 	case VIRTQ_SUPPRESSED:
 		q->stats.suppressed++;
 		account_add(q->v->dev.account, ACCOUNT_IRQS_SUPPRESSED, 1);
+		trace_unwanted(q->v->dev.account);
 		break;
 	case VIRTQ_NOTHING:
 		break;
@@ -87,7 +90,7 @@ static void take(struct virtio_queue *q, struct virtq_chain **chains, unsigned n
 
 	for (unsigned i = 0; i < n; i++) {
 		bytes += chains[i]->readable.len;
-		chains[i]->taken = now;
+		chains[i]->taken = now ? now + i : 0;
 	}
 	q->stats.bytes += bytes;
 	q->stats.requests += n;
@@ -135,6 +138,7 @@ void virtio_serve_kicked(void *opaque, uint32_t events)
 	struct virtio_queue *q = opaque;
 
 	(void)events;
+	trace_kick_taken(q->v->dev.account);
 	pthread_mutex_lock(&q->lock);
 	q->stats.kicks++;
 	account_add(q->v->dev.account, ACCOUNT_WAKEUPS, 1);

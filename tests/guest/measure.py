@@ -137,6 +137,132 @@ def stats_elsewhere(mvm, report):
                  "--stats=/dev/stdout writes there", run.said())
 
 
+# ---- traces ----------------------------------------------------------------------------------------
+
+PHASES = {  # of the Trace Event Format: what an event of each must have besides
+    "X": {"tid", "ts", "dur", "cat", "name"},
+    "i": {"tid", "ts", "s", "cat", "name"},
+    "b": {"tid", "ts", "cat", "name", "id"},
+    "n": {"tid", "ts", "cat", "name", "id"},
+    "e": {"tid", "ts", "cat", "name", "id"},
+    "s": {"tid", "ts", "cat", "name", "id"},
+    "t": {"tid", "ts", "cat", "name", "id"},
+    "f": {"tid", "ts", "cat", "name", "id", "bp"},
+    "M": {"name"},
+}
+
+
+def around(slices, event):
+    """The slices of its thread that an arrow's end can bind to."""
+    return [s for s in slices if s["tid"] == event["tid"]
+            and s["ts"] - 0.002 <= event["ts"] <= s["ts"] + s["dur"] + 0.002]
+
+
+def counts_run(mvm, tmp, *args):
+    disk = os.path.join(tmp, "disk")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    run = mvm.start(["--kernel=" + mvm.guest("counts"), "--memory=64M", "--no-reboot",
+                     "--console=emulated:null", "--console=emulated:null",
+                     "--blk=virtio:" + disk, "--rng=virtio", "--rng=virtio"] + list(args))
+    return run, run.wait(20)
+
+
+@case
+def trace_file(mvm, report):
+    """A trace of known work is what the format wants, and every arrow has both its ends."""
+    with Tmp() as tmp:
+        path = os.path.join(tmp, "trace")
+        run, status = counts_run(mvm, tmp, "--trace=%s,kicks=exit" % path,
+                                 "--stats=" + os.path.join(tmp, "stats"))
+        events = load(path)
+        stats = load(os.path.join(tmp, "stats"))
+    report.check(status == 0 and isinstance(events, list) and len(events) > 1000, "a file that loads", run.said())
+    wrong = [e for e in events if e.get("ph") not in PHASES or e.get("pid") != 1
+             or not PHASES[e["ph"]] <= e.keys() or not all(e[k] >= 0 for k in ("ts", "dur") if k in e)]
+    report.check(not wrong, "each event is as the format wants it", [str(wrong[:3])])
+    slices = [e for e in events if e["ph"] == "X"]
+    threads = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    report.check({"vcpu0", "blk0"} <= threads, "threads have their names", [str(threads)])
+    arrows = {}
+    for e in events:
+        if e["ph"] in "stf":
+            arrows.setdefault((e["cat"], e["id"]), []).append(e)
+    kinds = {}
+    for (category, _), ends in arrows.items():
+        kinds.setdefault(category, []).append("".join(e["ph"] for e in sorted(ends, key=lambda e: (e["ts"], "stf".index(e["ph"])))))
+    report.check(set(kinds) == {"kick", "path"} and set(kinds["kick"]) == {"sf"} and set(kinds["path"]) == {"stf"},
+                 "each arrow begins once and ends once", [str({k: sorted(set(v)) for k, v in kinds.items()})])
+    loose = [e for ends in arrows.values() for e in ends if not around(slices, e)]
+    report.check(not loose, "and both ends are in something that somebody did", [str(loose[:3])])
+    # counts.c: 28 requests of the disk, 16 random numbers, a doorbell for all but 7 of them.
+    report.check(len(kinds["path"]) == 28 + 16 and len(kinds["kick"]) == 21 + 16, "one for each request and doorbell",
+                 ["%d and %d" % (len(kinds["path"]), len(kinds["kick"]))])
+    lives = {phase: [e["id"] for e in events if e["ph"] == phase] for phase in "be"}
+    report.check(sorted(lives["b"]) == sorted(lives["e"]) and len(set(lives["b"])) == 44, "each request begins and ends")
+    operations = [e["args"]["operation"] for e in events if e["ph"] == "n"]
+    report.check(operations.count("write") == 20 and operations.count("read") == 8, "and says what it is",
+                 [str(operations)])
+    blk = device(stats, "blk0")
+    names = [e["name"] for e in slices]
+    report.check(names.count("blk0 interrupt") == blk["irqs_ioctl"]
+                 and names.count("blk0 write doorbell") == 21 == blk["kicks_exit"],
+                 "interrupts and doorbells as counted", [str(blk)])
+    scratch = [e for e in slices if e["name"] == "console1 write SCR"]
+    report.check([e["args"]["value"] for e in scratch] == ["0x%x" % i for i in range(100)],
+                 "accesses by name, in order, with their values", [str(scratch[:3])])
+    report.check(events[-1]["args"]["dropped"] == 0, "nothing was dropped", [str(events[-1])])
+
+
+@case
+def trace_of_some(mvm, report):
+    with Tmp() as tmp:
+        path = os.path.join(tmp, "trace")
+        counts_run(mvm, tmp, "--trace=%s,devices=rng0+console1" % path)
+        owners = {e["name"].split()[0] for e in load(path) if e["ph"] == "X"}
+        report.check(owners == {"rng0", "console1"}, "only the devices named", [str(owners)])
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("older\n")
+        refused(mvm, report, "a device that is not there", wait_guest(mvm, "--trace=%s,devices=rng7" % path), "rng7",
+                "console0")
+        with open(path, encoding="utf-8") as f:
+            report.check(f.read() == "older\n", "leaves an older trace alone")
+        wrong = os.path.join(tmp, "no", "trace")
+        refused(mvm, report, "a place that cannot be written", wait_guest(mvm, "--trace=" + wrong), wrong)
+
+
+@case
+def trace_text(mvm, report):
+    with Tmp() as tmp:
+        run, status = counts_run(mvm, tmp, "--trace=text,devices=blk0,kicks=exit")
+        said = run.stderr().split("\n")
+    first = [line.split(None, 3) for line in said if "request 1 " in line or "request 1:" in line]
+    report.check(status == 0 and len(first) == 3 and first[0][3] == "request 1 is taken"
+                 and first[1][3] == "request 1: write, 512 bytes at 0"
+                 and first[2][3].startswith("request 1 is given back after "), "the life of a request in three lines",
+                 [str(first)] + run.said())
+    times = [float(line.split()[0]) for line in said if line]
+    report.check(len(times) > 100 and all(line.split()[2] == "blk0" for line in said if line),
+                 "a line an event, with thread and device")
+
+
+@case
+def trace_is_bounded(mvm, report):
+    """A guest that does nothing but exits: the file keeps its limit, and what is missing is said."""
+    with Tmp() as tmp:
+        path = os.path.join(tmp, "trace")
+        run = mvm.start(wait_guest(mvm, "--cpus=2", "--trace=%s,limit=64K" % path), stdin=subprocess.PIPE)
+        run.wait_stdout(READY, 5)
+        report.check(run.wait_until(lambda: "limit" in run.stderr(), 20), "the limit is said once", run.said())
+        run.process.stdin.write(b"q")
+        run.process.stdin.flush()
+        report.check(run.wait(10) == 0 and run.stderr().count("\n") == 1, "and the guest goes on", run.said())
+        run.check_stderr(report, "any")
+        report.check(os.path.getsize(path) < 80 << 10, "the file is as long as that", [str(os.path.getsize(path))])
+        last = load(path)[-1]["args"]
+        report.check(last["over_limit"] > 0, "and says what is missing", [str(last)])
+
+
 @case
 def live_table(mvm, report):
     run = mvm.start(wait_guest(mvm, "--stats-interval=100ms", "--rng=virtio"))

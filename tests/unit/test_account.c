@@ -315,7 +315,7 @@ static void ignore(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 	(void)opaque, (void)offset, (void)size, (void)value;
 }
 
-static const struct bus_ops ops = { zero, ignore };
+static const struct bus_ops ops = { .read = zero, .write = ignore };
 
 Test(account, the_bus_counts_for_the_owner)
 {

@@ -37,7 +37,7 @@ static void record_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 	r->writes++;
 }
 
-static const struct bus_ops recording = { record_read, record_write };
+static const struct bus_ops recording = { .read = record_read, .write = record_write };
 
 static struct bus_range range(uint64_t base, uint64_t size, struct recorder *r)
 {
@@ -238,7 +238,7 @@ static void move(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 	bus_add(m->bus, &r, &e);
 }
 
-static const struct bus_ops moving_ops = { NULL, move };
+static const struct bus_ops moving_ops = { .write = move };
 
 Test(bus, a_range_can_move_itself)
 {
