@@ -167,4 +167,7 @@ void device_init(struct device *dev, const struct device_ops *ops, struct device
 	else
 		snprintf(dev->name, sizeof(dev->name), "%s%u",
 			 device_class_name(config->row->class), config->index);
+	dev->account = account_create(host ? host->accounts : NULL, dev->name,
+				      device_class_name(config->row->class),
+				      device_model_name(config->row->model), config->row->hw);
 }

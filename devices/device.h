@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/account.h"
 #include "vmm/bus.h"
 #include "vmm/error.h"
 #include "vmm/event.h"
@@ -104,6 +105,7 @@ struct device_host {
 	struct irq_controller *irq;
 	struct event_loop *loop; /* the main thread's */
 	struct pci_root *pci;
+	struct accounts *accounts; /* NULL: nothing is counted (tests) */
 	struct mmio_slots mmio_slots;
 	/* Asks the machine to end or restart; returns at once, any thread. */
 	void (*request)(struct device_host *host, enum machine_request request);
@@ -131,7 +133,8 @@ struct device {
 	const struct device_ops *ops;
 	const struct device_row *row;
 	struct device_host *host;
-	char name[16]; /* "blk0", "rng0": for messages, thread names and accounting */
+	struct account *account; /* what its paths cost; NULL without host->accounts */
+	char name[16];		 /* "blk0", "rng0": for messages, thread names and accounting */
 	struct device *next;
 };
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/bus.h"
+#include "vmm/trace.h"
 
 #define BUS_SLOTS 256 /* look-ups in progress at once: vCPUs (64) × nesting, and then some */
 
@@ -32,6 +33,8 @@ struct bus {
 	const char *name;
 	const struct bus_kick_ops *kick_ops;
 	void *kick_opaque;
+	struct account *account; /* of ranges that nobody owns; NULL: nothing is counted */
+	enum account_counter reads, writes;
 	/* Serialises changes only. Order: owners' locks, then this. */
 	pthread_mutex_t lock;
 	struct bus_table *current;
@@ -93,6 +96,47 @@ void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opa
 {
 	bus->kick_ops = ops;
 	bus->kick_opaque = opaque;
+}
+
+void bus_set_account(struct bus *bus, struct account *own, enum account_counter reads,
+		     enum account_counter writes)
+{
+	bus->account = own;
+	bus->reads = reads;
+	bus->writes = writes;
+}
+
+/* Counts; returns when the access began if it is traced, else 0. */
+static uint64_t count(const struct bus *bus, struct account *owner, enum account_counter c)
+{
+	struct account *a = owner && bus->account ? owner : bus->account;
+
+	account_add(a, c, 1);
+	return trace_work_begin(a);
+}
+
+/* Only what is traced comes here. Before the access: it may change what the register is. */
+static const char *name_of(const struct bus_range *range, uint64_t offset, unsigned size,
+			   bool write)
+{
+	const char *name = range->ops && range->ops->name
+				   ? range->ops->name(range->opaque, offset, size, write)
+				   : NULL;
+
+	return name ? name : range->name;
+}
+
+/* An access that began then, of this value. */
+static void trace_access(struct bus *bus, const struct bus_range *range, uint64_t begin,
+			 const struct trace_event *event)
+{
+	struct account *a = range->account && bus->account ? range->account : bus->account;
+	struct trace_event whole = *event;
+
+	whole.kind = TRACE_ACCESS;
+	whole.at = begin;
+	whole.end = account_now(a);
+	trace_put(a, &whole);
 }
 
 /* ---- readers --------------------------------------------------------------------------------- */
@@ -165,17 +209,26 @@ bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value)
 	struct bus_slot *slot = table_enter(bus);
 	const struct bus_range *found = slot ? table_find(slot->table, addr, size) : NULL;
 	struct bus_range range = { 0 };
+	const char *name = NULL;
+	bool claimed;
+	uint64_t begin;
 
 	if (found)
 		range = *found;
 	if (slot)
 		table_leave(slot);
-	if (!range.ops || !range.ops->read) {
-		*value = width_mask(size);
-		return false;
-	}
-	*value = range.ops->read(range.opaque, addr - range.base, size) & width_mask(size);
-	return true;
+	begin = count(bus, range.account, bus->reads);
+	if (begin)
+		name = name_of(&range, addr - range.base, size, false);
+	claimed = range.ops && range.ops->read;
+	*value = width_mask(size);
+	if (claimed)
+		*value &= range.ops->read(range.opaque, addr - range.base, size);
+	if (begin)
+		trace_access(bus, &range, begin,
+			     &(struct trace_event){
+				     .name = name, .a = *value, .b = addr, .size = (uint8_t)size });
+	return claimed;
 }
 
 static bool kick_matches(const struct bus_kick *k, uint64_t addr, unsigned size, uint64_t value)
@@ -184,13 +237,19 @@ static bool kick_matches(const struct bus_kick *k, uint64_t addr, unsigned size,
 	       (!k->match || k->value == value);
 }
 
-static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value)
+/* *owner: whose doorbell it was; *begin: when that began if it is traced. */
+static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value,
+		       struct account **owner, uint64_t *begin)
 {
 	for (unsigned i = 0; i < t->nkicks; i++) {
 		uint64_t one = 1;
 
 		if (!kick_matches(&t->kick[i], addr, size, value))
 			continue;
+		*owner = t->kick[i].account;
+		account_add(*owner, ACCOUNT_KICKS_EXIT, 1);
+		*begin = trace_work_begin(*owner);
+		trace_kick(*owner);
 		/* EAGAIN means the counter is full: the signal is there already. */
 		return write(t->kick[i].fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 1;
 	}
@@ -202,23 +261,47 @@ bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
 	struct bus_slot *slot = table_enter(bus);
 	const struct bus_range *found;
 	struct bus_range range = { 0 };
+	const char *name = "doorbell";
+	uint64_t kick_begin = 0, begin;
+	bool claimed;
 	int kicked = 0;
 
 	value &= width_mask(size);
 	if (slot) {
 		if (slot->table->nkicks)
-			kicked = kick_signal(slot->table, addr, size, value);
+			kicked = kick_signal(slot->table, addr, size, value, &range.account,
+					     &kick_begin);
 		found = kicked ? NULL : table_find(slot->table, addr, size);
 		if (found)
 			range = *found;
 		table_leave(slot);
 	}
-	if (kicked)
-		return true;
-	if (!range.ops || !range.ops->write)
-		return false;
-	range.ops->write(range.opaque, addr - range.base, size, value);
-	return true;
+	begin = count(bus, range.account, bus->writes);
+	if (begin && !kicked)
+		name = name_of(&range, addr - range.base, size, true);
+	claimed = kicked || (range.ops && range.ops->write);
+	if (claimed && !kicked)
+		range.ops->write(range.opaque, addr - range.base, size, value);
+	if (begin)
+		trace_access(bus, &range, kicked ? kick_begin : begin,
+			     &(struct trace_event){ .name = name,
+						    .a = value,
+						    .b = addr,
+						    .size = (uint8_t)size,
+						    .write = true });
+	return claimed;
+}
+
+void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uint64_t n)
+{
+	struct bus_slot *slot = table_enter(bus);
+	const struct bus_range *found = slot ? table_find(slot->table, addr, size) : NULL;
+	struct account *owner = found && found->account ? found->account : bus->account;
+
+	if (slot)
+		table_leave(slot);
+	account_add(bus->account ? owner : NULL, write ? bus->writes : bus->reads, -n);
+	account_add(bus->account ? owner : NULL, ACCOUNT_REPEATS, n);
 }
 
 /* ---- changes, with the lock held ------------------------------------------------------------- */

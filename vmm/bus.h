@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vmm/account.h"
 #include "vmm/error.h"
 
 struct bus;
@@ -22,6 +23,8 @@ struct bus;
 struct bus_ops {
 	uint64_t (*read)(void *opaque, uint64_t offset, unsigned size);
 	void (*write)(void *opaque, uint64_t offset, unsigned size, uint64_t value);
+	/* The register's name there, for traces: constant text, or NULL. May be NULL. */
+	const char *(*name)(void *opaque, uint64_t offset, unsigned size, bool write);
 };
 
 struct bus_range {
@@ -30,6 +33,7 @@ struct bus_range {
 	uint64_t size; /* bytes, > 0 */
 	const struct bus_ops *ops;
 	void *opaque;
+	struct account *account; /* whose exits accesses are; NULL: the bus's own */
 };
 
 /*
@@ -42,7 +46,8 @@ struct bus_kick {
 	unsigned size; /* 0, 1, 2, 4 or 8 */
 	bool match;    /* only when the value written equals `value` */
 	uint64_t value;
-	int fd; /* eventfd, owned by the caller */
+	int fd;			 /* eventfd, owned by the caller */
+	struct account *account; /* whose doorbell; may be NULL */
 };
 
 /* How kicks reach the kernel; set by the machine. Both return 0 or -errno. */
@@ -55,6 +60,11 @@ struct bus *bus_create(const char *name);
 void bus_destroy(struct bus *bus);
 const char *bus_name(const struct bus *bus);
 void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opaque);
+/*
+ * Accesses count from now on, as these counters, for the range's owner or else for `own`. Set-up.
+ */
+void bus_set_account(struct bus *bus, struct account *own, enum account_counter reads,
+		     enum account_counter writes);
 
 /* -EEXIST if it overlaps another range (named in e), -EINVAL if it wraps or is empty, -ENOMEM. */
 int bus_add(struct bus *bus, const struct bus_range *range, struct error *e);
@@ -70,6 +80,8 @@ int bus_kick_remove(struct bus *bus, const struct bus_kick *kick);
  */
 bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value);
 bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value);
+/* n of the accesses before were further ones of a string instruction: no exits of their own. */
+void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uint64_t n);
 
 /* Calls fn for every range, ascending; for --list, traces and tests. Set-up or main thread. */
 void bus_for_each(struct bus *bus, void (*fn)(const struct bus_range *range, void *arg), void *arg);

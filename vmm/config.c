@@ -45,6 +45,9 @@ void config_free(struct config *config)
 	free(config->append);
 	free(config->cmdline);
 	free(config->images);
+	free(config->stats);
+	free(config->trace);
+	free(config->trace_devices);
 	*config = (struct config){ .registry = config->registry };
 }
 

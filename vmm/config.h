@@ -41,6 +41,12 @@ struct config {
 	unsigned cpus;
 	enum config_irqchip irqchip;
 	bool no_reboot;
+	char *stats;		    /* where statistics go at the end, or NULL */
+	unsigned stats_interval_ms; /* of the live table; 0: none */
+	char *trace;		    /* where a trace goes, "text", or NULL */
+	char *trace_devices;	    /* "blk0+net0"; NULL: all */
+	uint64_t trace_limit;	    /* bytes of it */
+	bool trace_kicks;	    /* doorbells come as exits, so that they can be seen */
 	unsigned ndevices;
 	struct device_config device[CONFIG_MAX_DEVICES];
 };

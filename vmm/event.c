@@ -13,11 +13,13 @@
 #include <unistd.h>
 
 #include "vmm/event.h"
+#include "vmm/trace.h"
 
 #define EVENT_BATCH 32
 
 struct event_loop {
 	char name[16];
+	struct account *account; /* whom it serves, or NULL */
 	int epoll;
 	int wake; /* eventfd: messages or stop */
 	bool stop;
@@ -73,6 +75,11 @@ struct event_loop *event_loop_create(const char *name, struct error *e)
 	return loop;
 }
 
+void event_loop_account(struct event_loop *loop, struct account *account)
+{
+	loop->account = account;
+}
+
 void event_loop_destroy(struct event_loop *loop)
 {
 	if (!loop)
@@ -114,10 +121,19 @@ static void drain_wake(struct event_loop *loop)
 		return; /* EAGAIN: somebody else's message was run already */
 }
 
+static void call(const struct event_loop *loop, struct event_source *source, uint32_t events)
+{
+	uint64_t begin = trace_work_begin(loop->account);
+
+	source->callback(source->opaque, events);
+	trace_work_end(loop->account, begin, "is woken");
+}
+
 static int run_batch(struct event_loop *loop)
 {
 	int n = epoll_wait(loop->epoll, loop->batch, EVENT_BATCH, -1);
 
+	account_add(loop->account, ACCOUNT_SYSCALLS, 1);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	loop->batch_count = n;
@@ -128,7 +144,7 @@ static int run_batch(struct event_loop *loop)
 		if (ev->events == 0)
 			continue; /* removed meanwhile */
 		if (source)
-			source->callback(source->opaque, ev->events);
+			call(loop, source, ev->events);
 		else
 			drain_wake(loop);
 	}
@@ -179,7 +195,9 @@ static void *loop_thread(void *arg)
 	struct event_loop *loop = arg;
 
 	pthread_setname_np(pthread_self(), loop->name);
+	account_thread_begin(loop->account, loop->name);
 	event_loop_run(loop);
+	account_thread_end();
 	return NULL;
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "vmm/account.h"
 #include "vmm/error.h"
 
 struct event_loop;
@@ -31,6 +32,8 @@ struct event_timer {
 };
 
 struct event_loop *event_loop_create(const char *name, struct error *e);
+/* Its thread serves this account: CPU time and waits count there. Before it runs. */
+void event_loop_account(struct event_loop *loop, struct account *account);
 /* Stops and joins its thread if it has one. Sources still added are forgotten, not closed. */
 void event_loop_destroy(struct event_loop *loop);
 

@@ -33,9 +33,9 @@ const struct help_pair help_environment[] = {
 const char *help_group_title(unsigned group)
 {
 	static const char *const titles[GROUP_COUNT] = {
-		[GROUP_GUEST] = "Guest",      [GROUP_MACHINE] = "Machine",
-		[GROUP_DEVICES] = "Devices",  [GROUP_CONFIG] = "Configuration",
-		[GROUP_INFO] = "Information",
+		[GROUP_GUEST] = "Guest",	  [GROUP_MACHINE] = "Machine",
+		[GROUP_DEVICES] = "Devices",	  [GROUP_MEASURE] = "Measuring",
+		[GROUP_CONFIG] = "Configuration", [GROUP_INFO] = "Information",
 	};
 
 	return titles[group];

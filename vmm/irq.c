@@ -12,6 +12,7 @@
 
 #include "vmm/event.h"
 #include "vmm/irq.h"
+#include "vmm/trace.h"
 
 #define ROUTE_WORDS 64
 
@@ -69,17 +70,23 @@ void irq_line_init(struct irq_line *line, struct irq_controller *ic, unsigned gs
 void irq_line_set(struct irq_line *line, bool level)
 {
 	struct irq_controller *ic = line->ic;
+	uint64_t begin;
 	unsigned *high;
 
 	/* A pin's own level is only changed here, and its calls are serialised by its device. */
 	if (!ic || line->level == level)
 		return;
 	line->level = level;
+	if (level)
+		account_add(line->account, ACCOUNT_IRQS_LINE, 1);
+	begin = level ? trace_work_begin(line->account) : 0;
 	high = &ic->high[line->gsi];
 	pthread_mutex_lock(&ic->line_lock);
 	if (level ? (*high)++ == 0 : --(*high) == 0)
 		ic->ops->set_line(ic->chip, line->gsi, level);
 	pthread_mutex_unlock(&ic->line_lock);
+	if (begin)
+		trace_interrupt(line->account, begin, "line", line->gsi);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -132,12 +139,25 @@ static bool eventfd_signalled(int fd)
 
 static void send_locked(struct irq_msi *msi)
 {
+	uint64_t begin;
+
 	if (msi->masked) {
 		msi->pending = true;
 		return;
 	}
 	msi->sent++;
+	if (msi->ic->ops->own) {
+		account_add(msi->account, ACCOUNT_IRQS_OWN, 1);
+	} else {
+		account_add(msi->account, ACCOUNT_IRQS_IOCTL, 1);
+		account_add(msi->account, ACCOUNT_SYSCALLS, 1);
+	}
+	begin = trace_work_begin(msi->account);
 	msi->ic->ops->msi(msi->ic->chip, msi->address, msi->data);
+	if (begin)
+		trace_interrupt(msi->account, begin,
+				msi->ic->ops->own ? "own APIC" : "KVM_SIGNAL_MSI",
+				msi->data & 0xff);
 }
 
 /* Makes the chip (or our loop) agree with masked/address/data. */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <pthread.h>
 
+#include "vmm/account.h"
 #include "vmm/error.h"
 #include "vmm/event.h"
 
@@ -31,6 +32,7 @@ struct irq_chip_ops {
 	/* Unbinds; the eventfd keeps counting, so nothing signalled meanwhile is lost. */
 	int (*route_clear)(void *chip, unsigned route, int eventfd);
 	unsigned max_routes;
+	bool own; /* messages go to local APICs of ours: accounting tells them apart */
 };
 
 struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, struct error *e);
@@ -44,6 +46,7 @@ struct irq_line {
 	struct irq_controller *ic;
 	unsigned gsi;
 	bool level;
+	struct account *account; /* whose interrupts; set after irq_line_init(), or NULL */
 };
 
 void irq_line_init(struct irq_line *line, struct irq_controller *ic, unsigned gsi);
@@ -64,7 +67,8 @@ struct irq_msi {
 	int route;		    /* -1 while none */
 	bool bound;		    /* the eventfd is bound to the chip */
 	struct event_source served; /* the eventfd where the chip cannot bind it */
-	uint64_t sent;		    /* messages delivered by irq_msi_send(), for accounting */
+	struct account *account;    /* whose interrupts; set after irq_msi_init(), or NULL */
+	uint64_t sent;		    /* messages delivered by irq_msi_send() */
 };
 
 void irq_msi_init(struct irq_msi *msi, struct irq_controller *ic);

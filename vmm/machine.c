@@ -19,6 +19,8 @@
 #include "vmm/kvm.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/stats.h"
+#include "vmm/trace.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/cpuid.h"
 #include "vmm/x86_64/irq_kvm.h"
@@ -35,6 +37,8 @@ struct machine {
 	struct pci_windows windows;
 	int kernel_fd, initrd_fd;
 	struct vcpu_set vcpus;
+	struct stats stats;
+	struct trace *trace;
 
 	/* The first of the requests that the main thread has not served yet. Any thread. */
 	enum machine_request request;
@@ -245,6 +249,15 @@ static int open_file(const struct machine *m, const char *flag, const char *path
 	return *fd < 0 ? *fd : 0;
 }
 
+static void account_buses(struct device_host *h)
+{
+	struct account *own = account_machine(h->accounts);
+
+	bus_set_account(h->pio, own, ACCOUNT_PIO_READS, ACCOUNT_PIO_WRITES);
+	bus_set_account(h->mmio, own, ACCOUNT_MMIO_READS, ACCOUNT_MMIO_WRITES);
+	bus_set_account(pci_root_config(h->pci), own, ACCOUNT_CONFIG_READS, ACCOUNT_CONFIG_WRITES);
+}
+
 static int make_chips(struct machine *m, struct error *e)
 {
 	struct device_host *h = &m->host;
@@ -263,11 +276,16 @@ static int make_chips(struct machine *m, struct error *e)
 	h->mmio = bus_create("mmio");
 	if (!h->pio || !h->mmio)
 		return error_set(e, -ENOMEM, "out of memory");
-	kvm_attach_buses(&m->kvm, h->pio, h->mmio);
+	/* Else the buses ring doorbells themselves, where a trace sees it. */
+	if (!m->config->trace_kicks)
+		kvm_attach_buses(&m->kvm, h->pio, h->mmio);
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->mmio_slots = platform_mmio_slots();
 	h->pci = pci_root_create(h, &m->windows, e);
-	return h->pci ? 0 : -EIO; /* e says what */
+	if (!h->pci)
+		return -EIO; /* e says what */
+	account_buses(h);
+	return 0;
 }
 
 static int make_device(struct machine *m, const struct device_config *config, struct error *e)
@@ -301,6 +319,18 @@ static int make_devices(struct machine *m, struct error *e)
 	return err;
 }
 
+static int start_trace(struct machine *m, struct error *e)
+{
+	const struct config *c = m->config;
+	const struct trace_config trace = {
+		.path = strcmp(c->trace, "text") == 0 ? NULL : c->trace,
+		.devices = c->trace_devices,
+		.limit = c->trace_limit,
+	};
+
+	return trace_start(&m->trace, &trace, m->host.accounts, e);
+}
+
 static int make(struct machine *m, struct error *e)
 {
 	const struct config *c = m->config;
@@ -311,10 +341,17 @@ static int make(struct machine *m, struct error *e)
 		err = open_file(m, "initrd", c->initrd, &m->initrd_fd, e);
 	if (err)
 		return err;
-	m->host.loop = event_loop_create("main", e);
+	m->host.accounts = accounts_create();
+	account_thread_begin(account_machine(m->host.accounts), "main");
+	m->host.loop = m->host.accounts ? event_loop_create("main", e) : NULL;
 	if (!m->host.loop)
 		return -ENOMEM;
+	event_loop_account(m->host.loop, account_machine(m->host.accounts));
 	err = catch_signals(m, e);
+	if (!err)
+		err = stats_start(&m->stats, c, m->host.loop,
+				  &(struct stats_source){ m->host.accounts, &m->kvm, &m->vcpus },
+				  e);
 	if (!err)
 		err = kvm_open(&m->kvm, e);
 	if (!err)
@@ -326,8 +363,14 @@ static int make(struct machine *m, struct error *e)
 	if (!err)
 		err = vcpu_set_create(&m->vcpus, &m->kvm, c->cpus, m->host.pio, m->host.mmio,
 				      vcpu_stopped, m, e);
+	m->vcpus.accounts = m->host.accounts;
 	if (!err)
 		err = make_devices(m, e);
+	if (!err)
+		stats_attach(&m->stats);
+	accounts_calibrate(m->host.accounts);
+	if (!err && c->trace)
+		err = start_trace(m, e);
 	return err ? err : reset(m, e);
 }
 
@@ -335,6 +378,7 @@ static void unmake(struct machine *m)
 {
 	struct device *next;
 
+	stats_stop(&m->stats);
 	vcpu_set_destroy(&m->vcpus);
 	for (struct device *d = m->devices; d; d = next) {
 		next = d->next;
@@ -351,6 +395,9 @@ static void unmake(struct machine *m)
 	if (m->signals.fd >= 0)
 		close(m->signals.fd);
 	event_loop_destroy(m->host.loop);
+	trace_stop(m->trace); /* no other thread is left */
+	account_thread_end();
+	accounts_destroy(m->host.accounts);
 	if (m->kernel_fd >= 0)
 		close(m->kernel_fd);
 	if (m->initrd_fd >= 0)
@@ -367,6 +414,7 @@ static int run(struct machine *m, struct error *e)
 		pause_all(m);
 		m->status = STATUS_FAILED;
 	}
+	stats_finish(&m->stats, m->status);
 	return m->status;
 }
 

@@ -63,6 +63,14 @@ int option_parse_size(const char *text, uint64_t *out, struct error *e);
 /* The shortest text that parses to the same; buf is returned. */
 const char *option_format_size(uint64_t size, char *buf, size_t len);
 
+/* --stats-interval: "1s", "500ms" … */
+int options_set_interval(struct config *config, const char *value, struct error *e);
+void options_print_interval(const struct config *config, FILE *out);
+/* --trace. */
+extern const struct device_key options_trace_keys[];
+int options_set_trace(struct config *config, const char *value, struct error *e);
+void options_print_trace(const struct config *config, FILE *out);
+
 /* text → *value (set; not given) as the key's type and range have it. Frees a former text. */
 int option_parse_value(const struct device_key *key, const char *text, struct device_value *value,
 		       struct error *e);

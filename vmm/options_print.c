@@ -102,7 +102,8 @@ static void print_option(const struct config *config, const struct option *o,
 		o->print(config, buf);
 	else
 		print_key(config, o, buf);
-	if (fclose(buf) == 0)
+	/* One of OPTION_CUSTOM that prints nothing was not chosen. */
+	if (fclose(buf) == 0 && (*text || o->type != OPTION_CUSTOM))
 		print_line(option_name(o), text, out);
 	free(text);
 }

@@ -180,6 +180,34 @@ const struct option option_table[] = {
 	DEVICE(CLASS_FS),
 	DEVICE(CLASS_DEV),
 
+	{ .key = { .name = "stats",
+		   .type = KEY_STRING,
+		   .help = "write what every device's path cost (exits, kicks, interrupts, copies, "
+			   "CPU time …) as JSON at the end; SIGUSR1 writes it at any time, without "
+			   "--stats to stderr" },
+	  .group = GROUP_MEASURE,
+	  .value = "FILE",
+	  .hint = HINT_FILE,
+	  .offset = FIELD(stats) },
+	{ .key = { .name = "stats-interval",
+		   .help = "show that every so often while it runs, on stderr: 1s, 500ms, 2min" },
+	  .type = OPTION_CUSTOM,
+	  .group = GROUP_MEASURE,
+	  .value = "TIME",
+	  .set = options_set_interval,
+	  .print = options_print_interval },
+
+	{ .key = { .name = "trace",
+		   .help = "write what happens, step by step, for ui.perfetto.dev or "
+			   "chrome://tracing; text says it in lines on stderr" },
+	  .type = OPTION_CUSTOM,
+	  .group = GROUP_MEASURE,
+	  .value = "FILE|text[,KEY=VALUE]...",
+	  .hint = HINT_FILE,
+	  .keys = options_trace_keys,
+	  .set = options_set_trace,
+	  .print = options_print_trace },
+
 	{ .key = { .name = "config",
 		   .help = "read options from a file, in this place; a line is NAME = VALUE, # "
 			   "begins a comment" },

@@ -17,6 +17,7 @@
 #include <linux/kvm.h>
 
 #include "vmm/log.h"
+#include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
 static int kick_signal(void)
@@ -53,6 +54,9 @@ static void serve_pio(struct vcpu *vcpu)
 		}
 		vcpu->counters.unclaimed += !claimed;
 	}
+	if (run->io.count > 1)
+		bus_repeated(vcpu->set->pio, run->io.port, size,
+			     run->io.direction == KVM_EXIT_IO_OUT, run->io.count - 1);
 }
 
 static void serve_mmio(struct vcpu *vcpu)
@@ -80,6 +84,18 @@ static void stop(struct vcpu *vcpu, enum vcpu_stop why)
 	vcpu->set->stopped(vcpu->set->opaque, why);
 }
 
+/* Exits that are over when they are seen. */
+static void trace_other(struct vcpu *vcpu)
+{
+	struct account *machine = account_machine(vcpu->set->accounts);
+
+	if (trace_on(machine))
+		trace_exit(machine, account_now(machine),
+			   vcpu->run->exit_reason == KVM_EXIT_HLT    ? "halt"
+			   : vcpu->run->exit_reason == KVM_EXIT_INTR ? "signal"
+								     : "interrupt window");
+}
+
 static void serve_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -95,6 +111,7 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_HLT:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		vcpu->counters.other++;
+		trace_other(vcpu);
 		break;
 	case KVM_EXIT_SHUTDOWN:
 		log_error("vcpu%u: triple fault", vcpu->id);
@@ -166,10 +183,13 @@ static void *vcpu_thread(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
 	pthread_setname_np(pthread_self(), name);
+	account_thread_begin(account_machine(set->accounts), name);
 
 	for (;;) {
-		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu))
+		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu)) {
+			account_thread_end();
 			return NULL;
+		}
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			serve_exit(vcpu);
 		} else if (errno != EINTR && errno != EAGAIN) {

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "boot/boot.h"
+#include "vmm/account.h"
 #include "vmm/bus.h"
 #include "vmm/error.h"
 #include "vmm/kvm.h"
@@ -47,8 +48,9 @@ struct vcpu {
 struct vcpu_set {
 	struct kvm *kvm;
 	struct bus *pio, *mmio;
-	unsigned total; /* how many there are to be; known to CPUID from the first on */
-	unsigned count; /* made so far */
+	struct accounts *accounts; /* set before the first start; may be NULL */
+	unsigned total;		   /* how many there are to be; known to CPUID from the first on */
+	unsigned count;		   /* made so far */
 	struct vcpu *vcpu;
 	void (*stopped)(void *opaque, enum vcpu_stop why);
 	void *opaque;

@@ -68,6 +68,8 @@ int block_queue_create(struct block_queue **out, struct block *block,
 {
 	int err;
 
+	if (config->account && block->ops->account)
+		block->ops->account(block, config->account);
 	if (!wants_ring(block))
 		return block_threads_create(out, block, config, e);
 	err = block_uring_create(out, block, config, e);

@@ -87,7 +87,8 @@ struct block_queue_config {
 	/* After a run of done() calls, with the lock held: publish them at once. May be NULL. */
 	void (*completed)(void *opaque);
 	void *opaque;
-	const char *name; /* for threads: "blk0" */
+	const char *name;	 /* for threads: "blk0" */
+	struct account *account; /* whom this serves; may be NULL */
 };
 
 int block_queue_create(struct block_queue **out, struct block *block,

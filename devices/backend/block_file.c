@@ -160,6 +160,7 @@ int block_file_read(const struct block_file *f, void *buf, size_t len, uint64_t 
 	uint8_t *at = buf;
 
 	while (len) {
+		account_add(f->account, ACCOUNT_SYSCALLS, 1);
 		ssize_t n = pread(f->fd, at, len, (off_t)offset);
 
 		if (n < 0 && errno == EINTR)
@@ -182,6 +183,7 @@ int block_file_write(const struct block_file *f, const void *buf, size_t len, ui
 	const uint8_t *at = buf;
 
 	while (len) {
+		account_add(f->account, ACCOUNT_SYSCALLS, 1);
 		ssize_t n = pwrite(f->fd, at, len, (off_t)offset);
 
 		if (n < 0 && errno == EINTR)
@@ -221,11 +223,14 @@ static ssize_t transfer_some(const struct transfer *t, const struct iovec *iov, 
 	ssize_t n;
 
 	do {
+		account_add(t->f->account, ACCOUNT_SYSCALLS, 1);
 		n = t->write ? pwritev2(t->fd, iov, niov, (off_t)t->offset, t->flags)
 			     : preadv2(t->fd, iov, niov, (off_t)t->offset, t->flags);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
+	if (t->fd == t->f->fd)
+		account_add(t->f->account, ACCOUNT_COPIED_KERNEL, (uint64_t)n);
 	return n == 0 && t->write ? -EIO : n;
 }
 
@@ -290,6 +295,7 @@ static int transfer_bounced(struct transfer *t, const struct iovec *iov, int nio
 		err = transfer_all(t, &piece, 1);
 		if (!err && !t->write)
 			iov_cursor_fill(&c, buffer, piece.iov_len);
+		account_add(t->f->account, ACCOUNT_COPIED, piece.iov_len);
 		left -= piece.iov_len;
 	}
 	free(buffer);
@@ -336,6 +342,7 @@ int block_file_sync(const struct block_file *f)
 	if (f->unsafe)
 		return 0;
 	do {
+		account_add(f->account, ACCOUNT_SYSCALLS, 1);
 		err = fdatasync(f->fd) < 0 ? -errno : 0;
 	} while (err == -EINTR);
 	return err;
@@ -348,6 +355,7 @@ static int allocate(const struct block_file *f, int mode, uint64_t offset, uint6
 	if (len == 0)
 		return 0;
 	do {
+		account_add(f->account, ACCOUNT_SYSCALLS, 1);
 		err = fallocate(f->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)len) < 0
 			      ? -errno
 			      : 0;

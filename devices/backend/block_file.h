@@ -12,17 +12,19 @@
 #include <sys/uio.h>
 
 #include "devices/backend/block.h"
+#include "vmm/account.h"
 
 struct block_file {
-	int fd;		     /* through the page cache; holds the lock */
-	int direct;	     /* O_DIRECT, or -1 */
-	uint32_t align;	     /* what O_DIRECT wants of memory addresses; 1 without */
-	bool unsafe;	     /* cache=unsafe: nothing is ever synced */
-	bool in_memory;	     /* on tmpfs and the like: nothing ever waits for a disk */
-	bool strict;	     /* data behind the end of the file is -EIO, not zeroes */
-	bool is_device;	     /* block device: it cannot grow, and new space is not zero */
-	uint64_t size;	     /* bytes, when it was opened */
-	uint64_t dev, inode; /* which file this is; of a block device, its device number */
+	int fd;			 /* through the page cache; holds the lock */
+	int direct;		 /* O_DIRECT, or -1 */
+	uint32_t align;		 /* what O_DIRECT wants of memory addresses; 1 without */
+	bool unsafe;		 /* cache=unsafe: nothing is ever synced */
+	bool in_memory;		 /* on tmpfs and the like: nothing ever waits for a disk */
+	bool strict;		 /* data behind the end of the file is -EIO, not zeroes */
+	bool is_device;		 /* block device: it cannot grow, and new space is not zero */
+	uint64_t size;		 /* bytes, when it was opened */
+	uint64_t dev, inode;	 /* which file this is; of a block device, its device number */
+	struct account *account; /* whose system calls these are, or NULL */
 };
 
 #define BLOCK_FILE_CLOSED ((struct block_file){ .fd = -1, .direct = -1, .align = 1 })

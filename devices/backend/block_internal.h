@@ -19,6 +19,8 @@ struct block_format_ops {
 	int (*discard)(struct block *b, const struct block_request *r);
 	int (*write_zeroes)(struct block *b, const struct block_request *r);
 	void (*close)(struct block *b); /* frees b */
+	/* Its system calls count there; before any request. */
+	void (*account)(struct block *b, struct account *account);
 	/*
 	 * For engines that transfer READ and WRITE themselves, on block_file_data_fd(b->file). map:
 	 * false if it cannot be said at once where that is; else it stays there until unmap. May

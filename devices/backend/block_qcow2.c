@@ -66,6 +66,11 @@ static int write_zeroes(struct block *b, const struct block_request *r)
 	return qcow2_write_zeroes(image_of(b), r->offset, r->length, r->unmap);
 }
 
+static void account(struct block *b, struct account *a)
+{
+	qcow2_account(image_of(b), a);
+}
+
 static bool map(struct block *b, const struct block_request *r, struct block_extent *x)
 {
 	return !r->stable && qcow2_map(image_of(b), r->op == BLOCK_WRITE, r->offset, r->length, x);
@@ -94,6 +99,7 @@ static const struct block_format_ops ops = {
 	.discard = discard,
 	.write_zeroes = write_zeroes,
 	.close = close_image,
+	.account = account,
 	.map = map,
 	.unmap = unmap,
 };

@@ -60,6 +60,11 @@ static int raw_write_zeroes(struct block *b, const struct block_request *r)
 	return err == -EOPNOTSUPP ? block_file_zero(&raw_of(b)->file, r->offset, r->length) : err;
 }
 
+static void raw_account(struct block *b, struct account *account)
+{
+	raw_of(b)->file.account = account;
+}
+
 static bool raw_map(struct block *b, const struct block_request *r, struct block_extent *x)
 {
 	(void)b;
@@ -82,6 +87,7 @@ static const struct block_format_ops raw_ops = {
 	.discard = raw_discard,
 	.write_zeroes = raw_write_zeroes,
 	.close = raw_close,
+	.account = raw_account,
 	.map = raw_map,
 };
 

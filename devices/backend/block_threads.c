@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "devices/backend/block_internal.h"
+#include "vmm/trace.h"
 
 #define MAX_WORKERS  8u
 #define WORKER_STACK (256u << 10)
@@ -61,6 +62,7 @@ static void signal_loop(struct threads *t)
 {
 	uint64_t one = 1;
 
+	account_add(t->q.config.account, ACCOUNT_SYSCALLS, 1);
 	while (write(t->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		continue;
 }
@@ -68,10 +70,14 @@ static void signal_loop(struct threads *t)
 static void *worker(void *arg)
 {
 	struct threads *t = arg;
+	char name[16];
 
+	snprintf(name, sizeof(name), "%.10s-io", t->q.config.name);
+	account_thread_begin(t->q.config.account, name);
 	pthread_mutex_lock(&t->mutex);
 	for (;;) {
 		struct block_request *r;
+		uint64_t begin;
 		bool first;
 
 		while (!t->todo.head && !t->stop)
@@ -82,7 +88,9 @@ static void *worker(void *arg)
 		t->ntodo--;
 		t->idle--;
 		pthread_mutex_unlock(&t->mutex);
+		begin = trace_work_begin(t->q.config.account);
 		r->result = block_perform(t->q.block, r, 0);
+		trace_work_end(t->q.config.account, begin, "transfers data");
 		pthread_mutex_lock(&t->mutex);
 		first = !t->done.head;
 		block_list_add(&t->done, r);
@@ -95,6 +103,7 @@ static void *worker(void *arg)
 		}
 	}
 	pthread_mutex_unlock(&t->mutex);
+	account_thread_end();
 	return NULL;
 }
 

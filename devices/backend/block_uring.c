@@ -155,6 +155,8 @@ static void complete(struct uring *u, struct uring_op *op, int res)
 	bool good = r->op == BLOCK_FLUSH ? res == 0 : res >= 0 && (uint64_t)res == r->length;
 
 	give_back(u, op);
+	if (good && u->q.block->file->direct < 0)
+		account_add(u->q.config.account, ACCOUNT_COPIED_KERNEL, (uint64_t)res);
 	if (good)
 		block_finish(&u->q, r, 0);
 	else
@@ -194,6 +196,7 @@ static void submit(struct uring *u)
 	for (unsigned tries = 0; u->queued && tries < 8;) {
 		int n = io_uring_submit(&u->ring);
 
+		account_add(u->q.config.account, ACCOUNT_SYSCALLS, 1);
 		if (n <= 0) {
 			if (n != -EAGAIN && n != -EBUSY && n != -EINTR && n != 0)
 				break;

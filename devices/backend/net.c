@@ -140,6 +140,11 @@ int net_queue_fd(const struct net_queue *q)
 	return q->net->ops->fd ? q->net->ops->fd(q) : -1;
 }
 
+void net_queue_account(struct net_queue *q, struct account *account)
+{
+	q->account = account;
+}
+
 const struct net_stats *net_queue_stats(const struct net_queue *q)
 {
 	return &q->stats;
@@ -171,8 +176,10 @@ int net_send(struct net_queue *q, const struct iovec *iov, int niov)
 		q->stats.sent_bytes += (uint64_t)len - NET_HEADER;
 		return 0;
 	}
-	if (len != -EAGAIN)
+	if (len != -EAGAIN) {
 		q->stats.refused++;
+		account_add(q->account, ACCOUNT_ERRORS, 1);
+	}
 	return (int)len;
 }
 

@@ -100,6 +100,9 @@ int net_queue_enable(struct net_queue *q, bool enable);
 int net_queue_fd(const struct net_queue *q);
 const struct net_stats *net_queue_stats(const struct net_queue *q);
 
+/* Whom it serves: system calls and copies count there. Before it starts. */
+void net_queue_account(struct net_queue *q, struct account *account);
+
 /* Does the front end want to hear of frames? */
 void net_receive_want(struct net_queue *q, bool want);
 /*

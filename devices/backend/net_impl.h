@@ -34,6 +34,7 @@ struct net_queue {
 	struct event_loop *loop; /* NULL while stopped */
 	const struct net_client *client;
 	void *opaque;
+	struct account *account; /* or NULL */
 	struct net_stats stats;
 };
 

@@ -123,10 +123,13 @@ static ssize_t tap_receive(struct net_queue *queue, const struct iovec *iov, int
 	ssize_t len;
 
 	do {
+		account_add(queue->account, ACCOUNT_SYSCALLS, 1);
 		len = readv(q->fd, iov, niov);
 	} while (len < 0 && errno == EINTR);
-	if (len >= (ssize_t)NET_HEADER)
+	if (len >= (ssize_t)NET_HEADER) {
+		account_add(queue->account, ACCOUNT_COPIED_KERNEL, (uint64_t)len);
 		return len;
+	}
 	if (len < 0 && errno == EBADFD)
 		lost_device(q);
 	return -EAGAIN;
@@ -138,10 +141,13 @@ static ssize_t tap_send(struct net_queue *queue, const struct iovec *iov, int ni
 	ssize_t len;
 
 	do {
+		account_add(queue->account, ACCOUNT_SYSCALLS, 1);
 		len = writev(q->fd, iov, niov);
 	} while (len < 0 && errno == EINTR);
-	if (len >= 0)
+	if (len >= 0) {
+		account_add(queue->account, ACCOUNT_COPIED_KERNEL, (uint64_t)len);
 		return len;
+	}
 	if (errno != EAGAIN)
 		return -errno;
 	q->want_write = true;

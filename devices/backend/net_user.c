@@ -224,6 +224,8 @@ static ssize_t user_receive(struct net_queue *q, const struct iovec *iov, int ni
 	done = copy_out(iov, niov, 0, header, NET_HEADER);
 	done += copy_out(iov, niov, NET_HEADER, frame, len);
 	net_frames_drop(&user->frames);
+	/* Into the queue of frames, and out of it. */
+	account_add(q->account, ACCOUNT_COPIED, 2 * (uint64_t)len);
 	if (user->stopped)
 		user_throttle(user);
 	return (ssize_t)done;
@@ -256,6 +258,7 @@ static ssize_t user_send(struct net_queue *q, const struct iovec *iov, int niov)
 	}
 	if (len < ETHERNET_HEADER)
 		return -EINVAL;
+	account_add(q->account, ACCOUNT_COPIED, len);
 	slirp_input(user->slirp, user->frame, (int)len);
 	user->sent = true;
 	return (ssize_t)(NET_HEADER + len);

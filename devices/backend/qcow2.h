@@ -60,6 +60,8 @@ int qcow2_flush(struct qcow2 *image);
 bool qcow2_map(struct qcow2 *image, bool write, uint64_t offset, uint64_t length,
 	       struct block_extent *extent);
 void qcow2_unmap(struct qcow2 *image, struct block_extent *extent);
+/* System calls on it and on its backing files count there. Before any request. */
+void qcow2_account(struct qcow2 *image, struct account *account);
 /* The file that extents are in. */
 const struct block_file *qcow2_file(const struct qcow2 *image);
 

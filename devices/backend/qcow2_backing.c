@@ -42,6 +42,14 @@ int qcow2_read_backing(struct qcow2 *q, uint64_t offset, size_t len, struct iov_
 	return err;
 }
 
+void qcow2_account(struct qcow2 *image, struct account *account)
+{
+	for (struct qcow2 *q = image; q; q = q->backing) {
+		q->file.account = account;
+		q->backing_file.account = account;
+	}
+}
+
 /* ---- opening --------------------------------------------------------------------------------- */
 
 /* "proto:…" and "json:…" are how QEMU names what is no file. */

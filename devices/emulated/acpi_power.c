@@ -80,7 +80,16 @@ static void power_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 	reg_write_bytewise(opaque, offset, size, value, write_byte);
 }
 
-static const struct bus_ops bus_ops = { power_read, power_write };
+static const char *power_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops bus_ops = { .read = power_read,
+					.write = power_write,
+					.name = power_name };
 
 static void power_reset(struct device *dev)
 {
@@ -118,6 +127,7 @@ static int power_create(struct device_host *host, const struct device_config *co
 		return error_set(e, -ENOMEM, "out of memory");
 	device_init(&power->dev, &device_ops, host, config);
 	power_reset(&power->dev);
+	range.account = power->dev.account;
 	err = bus_add(host->pio, &range, e);
 	if (err) {
 		free(power);

@@ -226,8 +226,26 @@ static void write_command(void *opaque, uint64_t offset, unsigned size, uint64_t
 	write_at(opaque, offset + COMMAND_PORT, (uint8_t)value);
 }
 
-static const struct bus_ops data_ops = { read_data, write_data };
-static const struct bus_ops command_ops = { read_status, write_command };
+static const char *name_data(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const char *name_command(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset + COMMAND_PORT, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops data_ops = { .read = read_data,
+					 .write = write_data,
+					 .name = name_data };
+static const struct bus_ops command_ops = { .read = read_status,
+					    .write = write_command,
+					    .name = name_command };
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
 
@@ -266,9 +284,22 @@ static const struct device_ops device_ops = {
 static int plug(struct i8042 *kbc, struct error *e)
 {
 	struct bus *pio = kbc->dev.host->pio;
-	const struct bus_range data_range = { "i8042 data", LAYOUT_I8042_PIO, 1, &data_ops, kbc };
-	const struct bus_range command_range = { "i8042 command", LAYOUT_I8042_PIO + COMMAND_PORT,
-						 1, &command_ops, kbc };
+	const struct bus_range data_range = {
+		.name = "i8042 data",
+		.base = LAYOUT_I8042_PIO,
+		.size = 1,
+		.ops = &data_ops,
+		.opaque = kbc,
+		.account = kbc->dev.account,
+	};
+	const struct bus_range command_range = {
+		.name = "i8042 command",
+		.base = LAYOUT_I8042_PIO + COMMAND_PORT,
+		.size = 1,
+		.ops = &command_ops,
+		.opaque = kbc,
+		.account = kbc->dev.account,
+	};
 	int err = bus_add(pio, &data_range, e);
 
 	return err ? err : bus_add(pio, &command_range, e);
@@ -285,6 +316,7 @@ static int i8042_create(struct device_host *host, const struct device_config *co
 	pthread_mutex_init(&kbc->lock, NULL);
 	device_init(&kbc->dev, &device_ops, host, config);
 	irq_line_init(&kbc->irq, host->irq, KEYBOARD_IRQ);
+	kbc->irq.account = kbc->dev.account;
 	i8042_reset(&kbc->dev);
 	err = plug(kbc, e);
 	if (err) {

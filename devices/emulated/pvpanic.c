@@ -43,7 +43,16 @@ static void pvpanic_write(void *opaque, uint64_t offset, unsigned size, uint64_t
 		panic->dev.host->request(panic->dev.host, REQUEST_PANIC);
 }
 
-static const struct bus_ops bus_ops = { pvpanic_read, pvpanic_write };
+static const char *pvpanic_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops bus_ops = { .read = pvpanic_read,
+					.write = pvpanic_write,
+					.name = pvpanic_name };
 
 static void pvpanic_reset(struct device *dev)
 {
@@ -79,6 +88,7 @@ static int pvpanic_create(struct device_host *host, const struct device_config *
 	if (!panic)
 		return error_set(e, -ENOMEM, "out of memory");
 	device_init(&panic->dev, &device_ops, host, config);
+	range.account = panic->dev.account;
 	err = bus_add(host->pio, &range, e);
 	if (err) {
 		free(panic);

@@ -112,7 +112,23 @@ static void bus_write_rtc(void *opaque, uint64_t offset, unsigned size, uint64_t
 	pthread_mutex_unlock(&rtc->lock);
 }
 
-static const struct bus_ops bus_ops = { bus_read_rtc, bus_write_rtc };
+static const char *bus_name_rtc(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	struct rtc *rtc = opaque;
+	unsigned index;
+
+	(void)size;
+	if (offset == 0)
+		return "INDEX";
+	pthread_mutex_lock(&rtc->lock);
+	index = rtc->index;
+	pthread_mutex_unlock(&rtc->lock);
+	return reg_name(&rtc_registers, index, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops bus_ops = { .read = bus_read_rtc,
+					.write = bus_write_rtc,
+					.name = bus_name_rtc };
 
 static void rtc_device_reset(struct device *dev)
 {
@@ -150,6 +166,7 @@ static int plug(struct rtc *rtc, struct error *e)
 		.size = PORTS,
 		.ops = &bus_ops,
 		.opaque = rtc,
+		.account = rtc->dev.account,
 	};
 	int err;
 
@@ -172,6 +189,7 @@ static int rtc_create(struct device_host *host, const struct device_config *conf
 	pthread_mutex_init(&rtc->lock, NULL);
 	device_init(&rtc->dev, &device_ops, host, config);
 	irq_line_init(&rtc->irq, host->irq, LAYOUT_RTC_IRQ);
+	rtc->irq.account = rtc->dev.account;
 	rtc_init(&rtc->chip, host_time());
 	err = plug(rtc, e);
 	if (err) {

@@ -112,7 +112,21 @@ static void bus_write_uart(void *opaque, uint64_t offset, unsigned size, uint64_
 	pthread_mutex_unlock(&uart->lock);
 }
 
-static const struct bus_ops bus_ops = { bus_read_uart, bus_write_uart };
+static const char *bus_name_uart(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	struct uart *uart = opaque;
+	const char *name;
+
+	(void)size;
+	pthread_mutex_lock(&uart->lock);
+	name = uart_register_name(&uart->chip, (unsigned)offset, write);
+	pthread_mutex_unlock(&uart->lock);
+	return name;
+}
+
+static const struct bus_ops bus_ops = { .read = bus_read_uart,
+					.write = bus_write_uart,
+					.name = bus_name_uart };
 
 /* ---- the backend; main thread ---------------------------------------------------------------- */
 
@@ -228,6 +242,7 @@ static int plug(struct uart *uart, const struct device_config *config, struct er
 		.size = UART_PORTS,
 		.ops = &bus_ops,
 		.opaque = uart,
+		.account = uart->dev.account,
 	};
 	int err;
 
@@ -261,6 +276,7 @@ static int uart_create(struct device_host *host, const struct device_config *con
 	device_init(&uart->dev, &device_ops, host, config);
 	uart->port = places[config->index].port;
 	irq_line_init(&uart->irq, host->irq, places[config->index].irq);
+	uart->irq.account = uart->dev.account;
 	uart_init(&uart->chip, &pins, uart);
 	err = plug(uart, config, e);
 	if (err) {

@@ -140,6 +140,7 @@ static void bar_map(struct pci_function *f, unsigned bar)
 		.size = b->size,
 		.ops = msix ? &pci_msix_bar_ops : b->ops,
 		.opaque = msix ? f : b->opaque,
+		.account = f->dev->account,
 	};
 	if (!bar_forwarded(f, b) || bus_add(bar_bus(f, b), &b->range, &e) < 0) {
 		if (!bar_sizing(b))
@@ -273,6 +274,7 @@ int pci_kick_add(struct pci_function *f, unsigned bar, const struct bus_kick *ki
 	k = kick_slot(f);
 	if (k) {
 		*k = (struct pci_kick){ .used = true, .bar = bar, .kick = *kick };
+		k->kick.account = f->dev ? f->dev->account : NULL;
 		if (f->bar[bar].mapped)
 			kick_bind(f, k);
 	}

@@ -10,6 +10,7 @@
 #include <linux/pci_regs.h>
 
 #include "devices/pci/internal.h"
+#include "devices/registers.h"
 
 #define BARS_SIZE (PCI_BARS * 4)
 
@@ -137,7 +138,46 @@ static uint64_t config_read(void *opaque, uint64_t offset, unsigned size)
 	return low | (uint64_t)config_read_one(f, (unsigned)offset + 4, 4) << 32;
 }
 
-const struct bus_ops pci_config_ops = { .read = config_read, .write = config_write };
+/* Names only: what they do is in write masks. PCI Express Base 5.0 section 7.5.1.2. */
+#define CONFIG_REG(name_, offset_, width_)                                                         \
+	{                                                                                          \
+		.name = name_, .offset = offset_, .width = width_, .access = REG_RW                \
+	}
+
+static const struct reg header_regs[] = {
+	CONFIG_REG("Vendor ID", PCI_VENDOR_ID, 2),
+	CONFIG_REG("Device ID", PCI_DEVICE_ID, 2),
+	CONFIG_REG("Command", PCI_COMMAND, 2),
+	CONFIG_REG("Status", PCI_STATUS, 2),
+	CONFIG_REG("Revision and Class", PCI_CLASS_REVISION, 4),
+	CONFIG_REG("Header Type", PCI_HEADER_TYPE, 1),
+	{ .name = "BAR", .offset = PCI_BASE_ADDRESS_0, .span = 24, .width = 4, .access = REG_RW },
+	CONFIG_REG("Subsystem ID", PCI_SUBSYSTEM_VENDOR_ID, 4),
+	CONFIG_REG("Expansion ROM", PCI_ROM_ADDRESS, 4),
+	CONFIG_REG("Capabilities", PCI_CAPABILITY_LIST, 1),
+	CONFIG_REG("Interrupt Line", PCI_INTERRUPT_LINE, 1),
+	CONFIG_REG("Interrupt Pin", PCI_INTERRUPT_PIN, 1),
+};
+
+static const struct reg_table header_table = {
+	.reg = header_regs,
+	.count = sizeof(header_regs) / sizeof(header_regs[0]),
+};
+
+static const char *config_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	if (offset >= PCI_STD_HEADER_SIZEOF)
+		return offset < PCI_CFG_SPACE_SIZE ? "a capability" : "an extended capability";
+	return reg_name(&header_table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+const struct bus_ops pci_config_ops = {
+	.read = config_read,
+	.write = config_write,
+	.name = config_name,
+};
 
 /* ---- the device's side ---- */
 

@@ -114,7 +114,11 @@ static void mark_multi_function(struct pci_root *root, uint8_t devfn)
 int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, struct error *e)
 {
 	struct bus_range range = {
-		.name = f->name, .size = PCI_CONFIG_SIZE, .ops = &pci_config_ops, .opaque = f
+		.name = f->name,
+		.size = PCI_CONFIG_SIZE,
+		.ops = &pci_config_ops,
+		.opaque = f,
+		.account = f->dev ? f->dev->account : NULL,
 	};
 	int err = 0;
 
@@ -133,9 +137,11 @@ int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, 
 		memcpy(f->initial, f->config, PCI_CONFIG_SIZE);
 		f->root = root;
 		f->devfn = (uint8_t)devfn;
-		if (f->has_intx)
+		if (f->has_intx) {
 			irq_line_init(&f->intx, root->host->irq,
 				      pci_intx_gsi(&root->windows, (unsigned)devfn >> 3, 0));
+			f->intx.account = range.account;
+		}
 		err = bus_add(root->config, &range, e);
 		if (err == 0) {
 			root->function[devfn] = f;

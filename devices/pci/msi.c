@@ -43,8 +43,10 @@ int pci_add_msi(struct pci_function *f, unsigned vectors, struct error *e)
 	pci_config_writable32(f, m->capability + PCI_MSI_DATA_64, 0xffff);
 	pci_config_writable32(f, m->capability + PCI_MSI_MASK_64,
 			      (uint32_t)((1ull << vectors) - 1));
-	for (unsigned i = 0; i < vectors; i++)
+	for (unsigned i = 0; i < vectors; i++) {
 		irq_msi_init(&m->msi[i], f->dev->host->irq);
+		m->msi[i].account = f->dev->account;
+	}
 	return 0;
 }
 

@@ -75,8 +75,10 @@ int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_
 	pci_config_set32(f, m->capability + PCI_MSIX_PBA, pba_offset | bar);
 	pci_config_writable32(f, m->capability,
 			      (uint32_t)(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) << 16);
-	for (unsigned i = 0; i < vectors; i++)
+	for (unsigned i = 0; i < vectors; i++) {
 		irq_msi_init(&m->msi[i], f->dev->host->irq);
+		m->msi[i].account = f->dev->account;
+	}
 	pci_msix_reset(f);
 	return 0;
 }
@@ -233,7 +235,24 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	}
 }
 
-const struct bus_ops pci_msix_bar_ops = { .read = bar_read, .write = bar_write };
+static const char *bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	const struct pci_function *f = opaque;
+	const struct pci_msix *m = &f->msix;
+	const struct pci_bar *b = &f->bar[m->bar];
+
+	if (pci_overlaps(offset, size, m->table_offset, table_size(m)))
+		return "MSI-X table";
+	if (pci_overlaps(offset, size, m->pba_offset, pba_size(m)))
+		return "MSI-X pending bits";
+	return b->ops && b->ops->name ? b->ops->name(b->opaque, offset, size, write) : NULL;
+}
+
+const struct bus_ops pci_msix_bar_ops = {
+	.read = bar_read,
+	.write = bar_write,
+	.name = bar_name,
+};
 
 /* ---- the device's side ---- */
 

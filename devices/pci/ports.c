@@ -79,7 +79,20 @@ static void ports_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 	}
 }
 
-static const struct bus_ops ports_ops = { .read = ports_read, .write = ports_write };
+static const char *ports_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)write;
+	if (offset >= CONFIG_DATA)
+		return "CONFIG_DATA";
+	return offset == RESET_CONTROL && size == 1 ? "RESET_CONTROL" : "CONFIG_ADDRESS";
+}
+
+static const struct bus_ops ports_ops = {
+	.read = ports_read,
+	.write = ports_write,
+	.name = ports_name,
+};
 
 static uint64_t ecam_read(void *opaque, uint64_t offset, unsigned size)
 {

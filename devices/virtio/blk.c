@@ -13,6 +13,7 @@
 #include "devices/backend/block.h"
 #include "devices/backend/block_keys.h"
 #include "devices/virtio/blk.h"
+#include "vmm/trace.h"
 
 #define MAX_QUEUES 16u
 /* What one request may ask for, so that draining never takes long. In sectors. */
@@ -66,14 +67,25 @@ static void done(struct block_request *block, int result)
 			 : result == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP
 					      : VIRTIO_BLK_S_IOERR;
 
+	if (result)
+		account_add(r->vq->v->dev.account, ACCOUNT_ERRORS, 1);
 	complete(r, status, result == 0 ? r->written : 0);
 }
 
 static void submit(struct blk_request *r)
 {
+	static const char *const names[] = {
+		[BLOCK_READ] = "read",
+		[BLOCK_WRITE] = "write",
+		[BLOCK_FLUSH] = "flush",
+		[BLOCK_DISCARD] = "discard",
+		[BLOCK_WRITE_ZEROES] = "write zeroes",
+	};
 	struct blk *blk = blk_of(r->vq->v);
 
 	r->block.done = done;
+	trace_detail(blk->v.dev.account, r->chain->taken, names[r->block.op], r->block.offset,
+		     r->block.length);
 	block_queue_submit(blk->queue[r->vq->index].backend, &r->block);
 }
 
@@ -357,6 +369,7 @@ static int make_queue(struct blk *blk, unsigned index, const struct device_confi
 	backend.lock = &q->vq->lock;
 	backend.opaque = q->vq;
 	backend.name = v->dev.name;
+	backend.account = v->dev.account;
 	err = block_queue_create(&q->backend, blk->block, &backend, e);
 	if (err)
 		return err;

@@ -211,7 +211,7 @@ static void notify(struct virtio_mmio *m, uint32_t index)
 	struct virtio_queue *q = virtio_queue_at(m->v, index);
 
 	if (q)
-		virtio_queue_kick(q);
+		virtio_queue_doorbell(q);
 	else
 		virtio_misuse(m->v, "queue that does not exist notified");
 }
@@ -239,7 +239,20 @@ static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t va
 	pthread_mutex_unlock(&m->v->lock);
 }
 
-static const struct bus_ops bus_ops = { .read = mmio_read, .write = mmio_write };
+static const char *mmio_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	return offset >= VIRTIO_MMIO_CONFIG
+		       ? "device configuration"
+		       : reg_name(&table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
+static const struct bus_ops bus_ops = {
+	.read = mmio_read,
+	.write = mmio_write,
+	.name = mmio_name,
+};
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
 
@@ -251,6 +264,7 @@ static struct bus_kick kick_of(const struct virtio_mmio *m, unsigned index)
 		.match = true,
 		.value = index,
 		.fd = m->v->queue[index].kick.fd,
+		.account = m->v->dev.account,
 	};
 }
 
@@ -301,6 +315,7 @@ static int map(struct virtio_mmio *m, struct error *e)
 		.size = MMIO_SLOT_SIZE,
 		.ops = &bus_ops,
 		.opaque = m,
+		.account = v->dev.account,
 	};
 	int err = bus_add(v->dev.host->mmio, &range, e);
 
@@ -339,6 +354,7 @@ int virtio_mmio_create(struct virtio_device *v, struct error *e)
 	m->base = slots->base + (uint64_t)slot * MMIO_SLOT_SIZE;
 	pthread_mutex_init(&m->interrupt_lock, NULL);
 	irq_line_init(&m->line, v->dev.host->irq, slots->gsi[slot]);
+	m->line.account = v->dev.account;
 	/* From here on virtio_device_fini() cleans up. */
 	v->transport = m;
 	v->transport_ops = &transport_ops;

@@ -378,6 +378,7 @@ static int make_pair(struct virtio_net *vn, unsigned index, const struct device_
 		return err;
 	if (index > 0)
 		net_queue_enable(p->backend, false);
+	net_queue_account(p->backend, v->dev.account);
 	err = net_queue_start(p->backend, loop, &pair_client, p, e);
 	p->started = !err;
 	return err;

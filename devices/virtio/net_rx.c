@@ -42,6 +42,7 @@ static void fetch(struct net_pair *p)
 	unsigned n = virtq_pop(&q->ring, chains, FETCH);
 
 	q->stats.requests += n;
+	account_add(q->v->dev.account, ACCOUNT_REQUESTS, n);
 	for (unsigned i = 0; i < n; i++) {
 		const char *fault = buffer_fault(&p->rx, chains[i]);
 
@@ -145,6 +146,7 @@ static void finish(struct net_pair *p, size_t len)
 		header.flags = 0; /* section 5.1.6.4.1 */
 	memcpy(rx->head, &header, sizeof(header));
 	copy_front(rx, len < NET_RX_HEAD ? len : NET_RX_HEAD);
+	account_add(p->rxq->v->dev.account, ACCOUNT_COPIED, len < NET_RX_HEAD ? len : NET_RX_HEAD);
 	while (len > 0) {
 		size_t part;
 
@@ -183,6 +185,7 @@ static bool place_tail(struct net_pair *p)
 			part = chain->writable.len;
 		copy_in(chain, rx->tail + rx->tail_done, part);
 		rx->stats.copied += part;
+		account_add(p->rxq->v->dev.account, ACCOUNT_COPIED, part);
 		rx->tail_done += part;
 		rx->last = chain;
 	}

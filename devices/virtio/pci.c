@@ -104,7 +104,7 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	if (offset >= NOTIFY_OFFSET && offset < MSIX_OFFSET) {
 		q = virtio_queue_at(p->v, (unsigned)(offset - NOTIFY_OFFSET) / NOTIFY_STRIDE);
 		if (q && offset % NOTIFY_STRIDE == 0)
-			virtio_queue_kick(q);
+			virtio_queue_doorbell(q);
 		return;
 	}
 	pthread_mutex_lock(&p->v->lock);
@@ -115,7 +115,24 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 	pthread_mutex_unlock(&p->v->lock);
 }
 
-static const struct bus_ops bar_ops = { .read = bar_read, .write = bar_write };
+static const char *bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	if (offset < ISR_OFFSET)
+		return virtio_pci_common_name(offset, write);
+	if (offset == ISR_OFFSET)
+		return "ISR";
+	if (offset < DEVICE_OFFSET || offset >= MSIX_OFFSET)
+		return NULL;
+	return offset < NOTIFY_OFFSET ? "device configuration" : "doorbell";
+}
+
+static const struct bus_ops bar_ops = {
+	.read = bar_read,
+	.write = bar_write,
+	.name = bar_name,
+};
 
 /* ---- configuration space --------------------------------------------------------------------- */
 

@@ -51,6 +51,11 @@ static const struct reg_table common_table = {
 	.count = sizeof(common_regs) / sizeof(common_regs[0]),
 };
 
+const char *virtio_pci_common_name(uint64_t offset, bool write)
+{
+	return reg_name(&common_table, offset, write ? REG_WRITE : REG_READ, 0);
+}
+
 static uint32_t common_reg_read(struct virtio_pci *p, int reg, unsigned half)
 {
 	const struct virtio_queue *q = virtio_selected_queue(p->v);

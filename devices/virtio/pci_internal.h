@@ -20,5 +20,7 @@ struct virtio_pci {
 /* One access to the structure; v->lock held. Wrong widths read zero and change nothing. */
 uint64_t virtio_pci_common_read(struct virtio_pci *p, uint64_t offset, unsigned size);
 void virtio_pci_common_write(struct virtio_pci *p, uint64_t offset, unsigned size, uint64_t value);
+/* The register there, for traces. No lock needed. */
+const char *virtio_pci_common_name(uint64_t offset, bool write);
 
 #endif

@@ -85,6 +85,7 @@ struct virtq_chain *virtq_chain_begin(struct virtq *q)
 	chain->readable = (struct virtq_span){ .iov = chain->inline_iov };
 	chain->writable = (struct virtq_span){ .iov = chain->inline_iov };
 	chain->niov = 0;
+	chain->taken = 0;
 	chain->done = false;
 	chain->next = NULL;
 	chain->block = NULL;

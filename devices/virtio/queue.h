@@ -36,6 +36,7 @@ struct virtq_chain {
 	uint16_t niov;
 	bool done; /* in order: given back, waits for those before it */
 	uint32_t written;
+	uint64_t taken;		  /* for the one who counts latencies: when, or 0 */
 	struct virtq_chain *next; /* in order: made available after this one; else the pool's */
 	struct iovec *block;	  /* VIRTQ_MAX_IOV iovecs, or NULL */
 	struct iovec inline_iov[VIRTQ_INLINE_IOV];

@@ -16,7 +16,7 @@ struct rng {
 };
 
 /* Straight into guest memory. How many bytes; once seeded, getrandom(2) does not fail or wait. */
-static uint32_t fill(const struct virtq_span *span)
+static uint32_t fill(const struct virtq_span *span, struct account *account)
 {
 	uint32_t filled = 0;
 
@@ -27,6 +27,7 @@ static uint32_t fill(const struct virtq_span *span)
 		if (want > MAX_BYTES - filled)
 			want = MAX_BYTES - filled;
 		do {
+			account_add(account, ACCOUNT_SYSCALLS, 1);
 			got = getrandom(span->iov[i].iov_base, want, 0);
 		} while (got < 0 && errno == EINTR);
 		if (got > 0)
@@ -46,7 +47,8 @@ static void process(struct virtio_queue *q, struct virtq_chain **chains, unsigne
 			virtio_queue_break(q, "request with nothing to write to");
 			good = false;
 		}
-		virtio_queue_push(q, chains[i], good ? fill(&chains[i]->writable) : 0);
+		virtio_queue_push(q, chains[i],
+				  good ? fill(&chains[i]->writable, q->v->dev.account) : 0);
 	}
 }
 

@@ -7,18 +7,32 @@
 #include <unistd.h>
 
 #include "devices/virtio/virtio.h"
+#include "vmm/trace.h"
 
 /* Chains taken in one pass, and in one turn of the loop before other sources get theirs: a driver
  * that never stops must not keep the loop from its other work. */
 #define BATCH  64u
 #define BUDGET 256u
 
-void virtio_queue_kick(struct virtio_queue *q)
+static void ring(struct virtio_queue *q, enum account_counter why)
 {
 	uint64_t one = 1;
 
+	account_add(q->v->dev.account, why, 1);
+	account_add(q->v->dev.account, ACCOUNT_SYSCALLS, 1);
 	while (write(q->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		continue;
+}
+
+void virtio_queue_kick(struct virtio_queue *q)
+{
+	ring(q, ACCOUNT_KICKS_OWN);
+}
+
+void virtio_queue_doorbell(struct virtio_queue *q)
+{
+	trace_kick(q->v->dev.account);
+	ring(q, ACCOUNT_KICKS_EXIT);
 }
 
 /* ---- towards the driver ---------------------------------------------------------------------- */
@@ -26,6 +40,8 @@ void virtio_queue_kick(struct virtio_queue *q)
 void virtio_queue_push(struct virtio_queue *q, struct virtq_chain *chain, uint32_t written)
 {
 	q->stats.bytes += written;
+	account_add(q->v->dev.account, ACCOUNT_BYTES_IN, written);
+	account_end(q->v->dev.account, chain->taken);
 	virtq_push(&q->ring, chain, written);
 }
 
@@ -38,6 +54,8 @@ void virtio_queue_publish(struct virtio_queue *q)
 		break;
 	case VIRTQ_SUPPRESSED:
 		q->stats.suppressed++;
+		account_add(q->v->dev.account, ACCOUNT_IRQS_SUPPRESSED, 1);
+		trace_unwanted(q->v->dev.account);
 		break;
 	case VIRTQ_NOTHING:
 		break;
@@ -66,6 +84,19 @@ void virtio_queue_break(struct virtio_queue *q, const char *why)
 
 /* ---- from the driver ------------------------------------------------------------------------- */
 
+static void take(struct virtio_queue *q, struct virtq_chain **chains, unsigned n)
+{
+	uint64_t now = account_begin(q->v->dev.account, n, q->ring.out), bytes = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		bytes += chains[i]->readable.len;
+		chains[i]->taken = now ? now + i : 0;
+	}
+	q->stats.bytes += bytes;
+	q->stats.requests += n;
+	account_add(q->v->dev.account, ACCOUNT_BYTES_OUT, bytes);
+}
+
 /* One pass over what is available; false: stop here, be it done, broken or another's turn. */
 static bool pass(struct virtio_queue *q, unsigned *budget)
 {
@@ -74,9 +105,7 @@ static bool pass(struct virtio_queue *q, unsigned *budget)
 
 	virtq_disable_kicks(&q->ring);
 	while ((n = virtq_pop(&q->ring, chains, BATCH)) > 0) {
-		for (unsigned i = 0; i < n; i++)
-			q->stats.bytes += chains[i]->readable.len;
-		q->stats.requests += n;
+		take(q, chains, n);
 		q->v->ops->process(q, chains, n);
 		virtio_queue_publish(q);
 		if (n >= *budget) {
@@ -109,8 +138,10 @@ void virtio_serve_kicked(void *opaque, uint32_t events)
 	struct virtio_queue *q = opaque;
 
 	(void)events;
+	trace_kick_taken(q->v->dev.account);
 	pthread_mutex_lock(&q->lock);
 	q->stats.kicks++;
+	account_add(q->v->dev.account, ACCOUNT_WAKEUPS, 1);
 	serve(q);
 	pthread_mutex_unlock(&q->lock);
 }

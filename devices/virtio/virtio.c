@@ -451,6 +451,10 @@ int virtio_queue_init(struct virtio_device *v, unsigned index, uint16_t max_size
 		.opaque = q,
 	};
 	err = q->kick.fd < 0 ? -errno : event_add(loop, &q->kick);
+	if (!err)
+		account_watch_kicks(v->dev.account, q->kick.fd);
+	if (loop != v->dev.host->loop)
+		event_loop_account(loop, v->dev.account);
 	return err ? error_set_errno(e, err, "cannot make a doorbell") : 0;
 }
 
@@ -467,6 +471,7 @@ void virtio_device_fini(struct virtio_device *v)
 		struct virtio_queue *q = &v->queue[i];
 
 		event_del(&q->kick);
+		account_unwatch_kicks(v->dev.account, q->kick.fd);
 		if (q->kick.fd >= 0)
 			close(q->kick.fd);
 		virtq_destroy(&q->ring);

@@ -206,6 +206,8 @@ void virtio_device_fini(struct virtio_device *v);
 /* With q->lock held. */
 void virtio_queue_push(struct virtio_queue *q, struct virtq_chain *chain, uint32_t written);
 void virtio_queue_publish(struct virtio_queue *q);
+/* Has the queue looked at again by its loop; no lock needed. */
+void virtio_queue_kick(struct virtio_queue *q);
 /* The driver broke a rule of the device type: the queue stops, the driver is told to reset. */
 void virtio_queue_break(struct virtio_queue *q, const char *why);
 
@@ -244,7 +246,7 @@ void virtio_queue_enable(struct virtio_queue *q);
 void virtio_queue_disable(struct virtio_queue *q);
 void virtio_queue_reset(struct virtio_queue *q); /* VIRTIO_F_RING_RESET */
 /* A doorbell that came as an exit; no lock needed. */
-void virtio_queue_kick(struct virtio_queue *q);
+void virtio_queue_doorbell(struct virtio_queue *q);
 /* Adds or removes a reason not to serve queues; returns when no DMA goes on any more. */
 void virtio_hold(struct virtio_device *v, unsigned reason, bool hold);
 /* The driver did what it must not: logged once per device, otherwise ignored. */

@@ -92,7 +92,7 @@ class Run:
     it, and everything is there afterwards.
     """
 
-    def __init__(self, mvm, args, prefix=(), stdin=subprocess.DEVNULL, stdout=None, **popen):
+    def __init__(self, mvm, args, prefix=(), stdin=subprocess.DEVNULL, stdout=None, stderr=None, **popen):
         self.mvm = mvm
         self.args = list(prefix) + [mvm.path] + list(args)
         self.out = tempfile.TemporaryFile()
@@ -100,7 +100,7 @@ class Run:
         self.killed_after = None
         env = dict(os.environ, UBSAN_OPTIONS="print_stacktrace=1", **popen.pop("env", {}))
         self.process = subprocess.Popen(
-            self.args, stdin=stdin, stdout=stdout or self.out, stderr=self.err, env=env,
+            self.args, stdin=stdin, stdout=stdout or self.out, stderr=stderr or self.err, env=env,
             start_new_session=popen.pop("start_new_session", True), **popen)
 
     @staticmethod

@@ -1,5 +1,6 @@
 """What the host does for a guest, and checks after it: one class a guest that needs it."""
 
+import json
 import os
 import struct
 import subprocess
@@ -185,8 +186,65 @@ class Disk(Host):
             report.check(f.read() == self.content, "the image holds what the guest wrote, and no more")
 
 
+class Counts(Disk):
+    """Compares what mvm has counted with what counts.c has done."""
+
+    def prepare(self):
+        self.stats = os.path.join(self.tmp, "stats.json")
+        return super().prepare() + ["--stats=" + self.stats, "--console=emulated", "--console=emulated:null"]
+
+    def finish(self, run, report):
+        with open(self.stats, encoding="utf-8") as f:
+            stats = json.load(f)
+        device = {d["name"]: d for d in stats["devices"]}
+        blk, rng, other, serial = (device[n] for n in ("blk0", "rng0", "rng1", "console1"))
+
+        def same(what, d, **wanted):
+            got = {key: d[key] for key in wanted}
+            report.check(got == wanted, what, ["wanted %s" % wanted, "got    %s" % got])
+
+        same("ports: exits of a device that nobody else touches", serial, pio_writes=100,
+             mmio_reads=0, interrupts=0)
+        # KVM takes as many reads of a string instruction in one exit as it likes.
+        report.check(serial["pio_reads"] + serial["repeats"] == 50 + 64 and serial["repeats"] > 0
+                     and serial["exits"] == 100 + serial["pio_reads"],
+                     "ports: a string instruction", ["%d reads, %d repeats, %d exits" % tuple(
+                         serial[k] for k in ("pio_reads", "repeats", "exits"))])
+        same("registers: MMIO exits likewise", other, mmio_reads=40, mmio_writes=12, pio_reads=0,
+             exits=52, requests=0, kicks_ioeventfd=0)
+        same("disk: requests, kicks, bytes", blk, requests=28, kicks_ioeventfd=21, kicks_exit=0,
+             kicks_suppressed=7, bytes_out=20 * (16 + 512) + 8 * 16, bytes_in=20 + 8 * 513,
+             bytes_copied=0, bytes_copied_kernel=28 * 512, errors=0, irqs_line=0)
+        # The eight may complete in several turns of the data plane, with a message each.
+        report.check(21 <= blk["irqs_ioctl"] <= 28 and blk["interrupts"] == blk["irqs_ioctl"],
+                     "disk: a message for each turn", ["%d messages" % blk["irqs_ioctl"]])
+        report.check(blk["latency"]["count"] == 28 == sum(n for _, n in blk["latency"]["buckets"])
+                     and sum(blk["depth"].values()) == 28 and 0 < blk["latency"]["p50_ns"] < 10**10,
+                     "disk: latency and depth of each request", [str(blk["latency"]), str(blk["depth"])])
+        threads = [t["name"] for t in blk["threads"]]
+        if any("iothread=off" in w for w in self.words):
+            report.check("blk0" not in threads, "disk: no I/O thread of its own", threads)
+        else:
+            report.check("blk0" in threads and blk["cpu_ns"] > 0 and blk["syscalls"] >= 28 + 21,
+                         "disk: its threads, their time and system calls",
+                         ["%s, %d ns, %d" % (threads, blk["cpu_ns"], blk["syscalls"])])
+        same("random numbers: suppressed interrupts", rng, requests=16, kicks_ioeventfd=16,
+             kicks_suppressed=0, irqs_suppressed=16, interrupts=0, bytes_in=16 * 8)
+        # A string instruction counts once for a device and all its accesses for the vCPU.
+        exits = sum(d["exits"] + d["repeats"] for d in stats["devices"] + [stats["machine"]])
+        vcpus = sum(v[k] for v in stats["vcpus"] for k in ("pio_reads", "pio_writes", "mmio_reads", "mmio_writes"))
+        report.check(exits == vcpus, "every exit of every vCPU counts for somebody",
+                     ["%d of %d" % (exits, vcpus)])
+        report.check(stats["status"] == 0 and stats["why"] == "exit" and stats["process"]["cpu_ns"] > 0
+                     and len(stats["vcpus"]) == (2 if "--cpus=2" in self.words else 1),
+                     "and the machine as a whole", [str(stats["process"])])
+        report.check(os.listdir(self.tmp) and not any(".tmp" in name for name in os.listdir(self.tmp)),
+                     "no half-written file stays", os.listdir(self.tmp))
+
+
 HOSTS = {
     "acpi": Acpi,
+    "counts": Counts,
     "pci": Pci,
     "hostile": Pci,
     "misuse": Pci,

@@ -37,11 +37,13 @@ static void record_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 	r->writes++;
 }
 
-static const struct bus_ops recording = { record_read, record_write };
+static const struct bus_ops recording = { .read = record_read, .write = record_write };
 
 static struct bus_range range(uint64_t base, uint64_t size, struct recorder *r)
 {
-	return (struct bus_range){ "test", base, size, &recording, r };
+	return (struct bus_range){
+		.name = "test", .base = base, .size = size, .ops = &recording, .opaque = r
+	};
 }
 
 Test(bus, dispatches_with_offset_and_width)
@@ -224,7 +226,9 @@ static const struct bus_ops moving_ops;
 static void move(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct self_mover *m = opaque;
-	struct bus_range r = { "mover", value, 0x10, &moving_ops, m };
+	struct bus_range r = {
+		.name = "mover", .base = value, .size = 0x10, .ops = &moving_ops, .opaque = m
+	};
 	struct error e;
 
 	(void)offset;
@@ -234,12 +238,14 @@ static void move(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 	bus_add(m->bus, &r, &e);
 }
 
-static const struct bus_ops moving_ops = { NULL, move };
+static const struct bus_ops moving_ops = { .write = move };
 
 Test(bus, a_range_can_move_itself)
 {
 	struct self_mover m = { bus_create("mmio"), 0x1000 };
-	struct bus_range r = { "mover", 0x1000, 0x10, &moving_ops, &m };
+	struct bus_range r = {
+		.name = "mover", .base = 0x1000, .size = 0x10, .ops = &moving_ops, .opaque = &m
+	};
 	struct error e;
 
 	bus_add(m.bus, &r, &e);

@@ -21,7 +21,7 @@ static const char *const pieces[] = {
 	"pvh", "512M", "1G", "0x10", "99999999999999999999999", "-1", "1.5G", "on", "off", "ro",
 	"queues", "ring", "window", "serial", "hw", "ne2k", "virtio", "emulated", "vfio",
 	"vhost", "packed", "prealloc", "hugepages", "2M", "%s%n", "€", "\xff\xfe", "stdio",
-	"null", "a.img", "0000:03:00.1"
+	"null", "a.img", "0000:03:00.1", "trace", "stats", "stats-interval", "devices", "1s"
 };
 /* clang-format on */
 /* Right ones, so that the wrong ones are not always the first that is looked at. */
