@@ -249,19 +249,22 @@ machine() {
 }
 
 if "$mvm" --help=blk | grep -q auto-bind; then
-    check "a machine binds its disk itself" machine term --blk=vfio:"$nvme",auto-bind=on
+    machine term --blk=vfio:"$nvme",auto-bind=on
+    is "$?" 0 "a machine binds its disk itself"
     vfio list "$nvme"
     like "$(cat "$out")" "was nvme, put back by mvm at its end" "list says what will be"
     refuses 1 "mvm \(pid [0-9]+\) has it" unbind "$nvme"
     like "$("$mvm" --memory=128M --blk=vfio:"$nvme",auto-bind=on 2>&1 </dev/null)" "another mvm \(pid [0-9]+\)" "a second machine is refused"
     guest_kill term
     is "$(driver_of "$nvme") $(ls /run/mvm/vfio)" "nvme lock" "SIGTERM: the function has its driver again"
-    check "and once more" machine kill --blk=vfio:"$nvme",auto-bind=on
+    machine kill --blk=vfio:"$nvme",auto-bind=on
+    is "$?" 0 "and once more"
     kill -KILL "$(holder "$nvme")"
     guest_wait kill
     vfio list "$nvme"
     like "$(cat "$out")" "vfio-pci .*was nvme, left by an mvm that crashed" "SIGKILL: it is left bound, and list says so"
-    check "the next machine" machine next --net=vfio:"$nic",auto-bind=on
+    machine next --net=vfio:"$nic",auto-bind=on
+    is "$?" 0 "the next machine"
     is "$(driver_of "$nvme") $(driver_of "$nic")" "nvme vfio-pci" "puts back what the other left"
     guest_kill next
     is "$(driver_of "$nic") $(ls /run/mvm/vfio)" "e1000e lock" "and its own at its end"
