@@ -6,6 +6,7 @@
 const struct device_row *const device_registry[] = {
 	&row_virtio_net,
 	&row_virtio_blk,
+	&row_ide,
 	&row_nvme,
 	&row_uart16550,
 	&row_virtio_console,

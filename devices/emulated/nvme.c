@@ -246,7 +246,6 @@ const struct device_row row_nvme = {
 	.class = CLASS_BLK,
 	.model = MODEL_EMULATED,
 	.hw = "nvme",
-	.preferred = true,
 	.summary = "NVMe 1.4 controller with one namespace on a disk image",
 	.target = "IMAGE",
 	.target_required = true,

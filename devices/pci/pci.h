@@ -142,6 +142,10 @@ void pci_root_destroy(struct pci_root *root); /* after all functions */
  * -ENOSPC names the BAR that does not fit.
  */
 int pci_root_assign(struct pci_root *root, struct error *e);
+/*
+ * The first function that these ops serve, or NULL: how several flags share one controller. Set-up.
+ */
+struct pci_function *pci_root_find(struct pci_root *root, const struct pci_function_ops *ops);
 /* Configuration space of the whole machine; addresses are ECAM offsets. */
 struct bus *pci_root_config(struct pci_root *root);
 /* The GSI of a pin (0: INTA#) of a device; the _PRT must say the same. */
