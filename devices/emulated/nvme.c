@@ -28,10 +28,16 @@ static void follow_bus_master(struct nvme *n)
 	pthread_mutex_unlock(&n->lock);
 }
 
+static void reset(struct device *dev);
+
 static void config_written(struct pci_function *f, unsigned offset, unsigned size)
 {
+	struct nvme *n = nvme_of(f->dev);
+
 	if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
-		follow_bus_master(nvme_of(f->dev));
+		follow_bus_master(n);
+	if (pci_take_flr(f, n->express))
+		reset(&n->dev);
 }
 
 static const struct pci_function_ops function_ops = { .config_written = config_written };
@@ -46,8 +52,11 @@ static int add_function(struct nvme *n, struct error *e)
 	err = pci_add_msix(&n->f, n->nqueues + 1, NVME_BAR, NVME_MSIX_TABLE, NVME_MSIX_PBA, e);
 	if (err)
 		return err;
-	if (pci_add_express(&n->f) < 0)
-		return error_set(e, -ENOSPC, "no room for its PCI capabilities");
+	err = pci_add_express(&n->f);
+	if (err < 0)
+		return error_set(e, err, "no room for its PCI capabilities");
+	n->express = (unsigned)err;
+	pci_add_flr(&n->f, n->express);
 	return pci_function_plug(&n->f, n->dev.host->pci, -1, e);
 }
 

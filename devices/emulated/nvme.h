@@ -129,6 +129,7 @@ struct nvme_format {
 struct nvme {
 	struct device dev; /* first */
 	struct pci_function f;
+	unsigned express; /* offset of its PCI Express capability */
 	struct block *block;
 	char serial[21];
 	unsigned nqueues;      /* I/O queue pairs */

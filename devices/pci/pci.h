@@ -169,6 +169,12 @@ int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_
 int pci_add_msi(struct pci_function *f, unsigned vectors, struct error *e);
 /* The PCI Express capability, as a root-complex integrated endpoint; its offset or -ENOSPC. */
 int pci_add_express(struct pci_function *f);
+/*
+ * Offers function-level reset in the PCI Express capability at `express`. The device asks in
+ * config_written() whether one was initiated, and then resets itself and the function.
+ */
+void pci_add_flr(struct pci_function *f, unsigned express);
+bool pci_take_flr(struct pci_function *f, unsigned express);
 /* Puts it into the slot: devfn -1 takes the next free device number. -EBUSY, -ENOSPC. */
 int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, struct error *e);
 /* Config space, BARs, MSI, MSI-X and INTx as after power on. Doorbells stay the device's. */

@@ -652,7 +652,7 @@ Test(nvme_io, waits_for_bus_mastering_and_the_machine, .timeout = 30)
 	without_bus_mastering("doorbell=exit");
 }
 
-enum way { WAY_DISABLE, WAY_MACHINE_RESET, WAY_BUS_MASTER, WAY_DELETE };
+enum way { WAY_DISABLE, WAY_MACHINE_RESET, WAY_FLR, WAY_BUS_MASTER, WAY_DELETE };
 
 struct stopper {
 	struct nvrig *r;
@@ -671,6 +671,10 @@ static void *stop_thread(void *arg)
 		break;
 	case WAY_MACHINE_RESET:
 		r->v->dev->ops->reset(r->v->dev);
+		break;
+	case WAY_FLR:
+		vrig_write(r->v, r->config + r->n->express + PCI_EXP_DEVCTL, 2,
+			   PCI_EXP_DEVCTL_BCR_FLR);
 		break;
 	case WAY_BUS_MASTER:
 		nvrig_command_register(r, PCI_COMMAND_MEMORY);
@@ -712,8 +716,13 @@ static void stop_in_flight(enum way way, unsigned n, const char *keys)
 	usleep(20000);
 	cr_assert_eq(memcmp(before, nvrig_at(r, 0, MODEL_LOW), MODEL_LOW), 0);
 	nvrig_command_register(r, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-	if (way == WAY_MACHINE_RESET)
+	if (way == WAY_MACHINE_RESET || way == WAY_FLR) {
+		cr_assert_eq(vrig_read(r->v, r->config + r->n->express + PCI_EXP_DEVCTL, 2) &
+				     PCI_EXP_DEVCTL_BCR_FLR,
+			     0);
 		vrig_write(r->v, r->config + PCI_BASE_ADDRESS_0, 8, r->bar);
+		cr_assert_eq(nvrig_read(r, ASQ, 8), 0);
+	}
 	nvrig_write(r, CC, 4, 0);
 	nvrig_up(r);
 	cr_assert_eq(nvrig_do(r, 1, nvrig_rw(NVME_READ, 0, 1), NULL), 0);
@@ -729,6 +738,8 @@ Test(nvme_io, stops_with_commands_in_flight, .timeout = 60)
 	stop_in_flight(WAY_DISABLE, 40, "doorbell=exit");
 	stop_in_flight(WAY_DISABLE, 20, "iothread=off");
 	stop_in_flight(WAY_MACHINE_RESET, 40, "");
+	stop_in_flight(WAY_FLR, 40, "");
+	stop_in_flight(WAY_FLR, 40, "doorbell=exit");
 	stop_in_flight(WAY_BUS_MASTER, 40, "");
 	stop_in_flight(WAY_BUS_MASTER, 40, "doorbell=exit");
 	stop_in_flight(WAY_DELETE, 40, "");
