@@ -18,16 +18,16 @@ static const struct feature {
 	bool there;
 	uint32_t initial, writable;
 } features[NVME_FEATURES] = {
-	[NVME_FEAT_ARBITRATION] = { true, .initial = 7, .writable = 0xffffff07 },
-	[NVME_FEAT_POWER] = { true, .writable = 0xff },
-	[NVME_FEAT_TEMPERATURE] = { true, .writable = 0xffff },
-	[NVME_FEAT_ERROR_RECOVERY] = { true, .writable = 0xffff },
-	[NVME_FEAT_WRITE_CACHE] = { true, .initial = 1, .writable = 1 },
-	[NVME_FEAT_QUEUES] = { true },
-	[NVME_FEAT_COALESCING] = { true, .writable = 0xffff },
-	[NVME_FEAT_VECTOR] = { true, .writable = 0x1ffff },
-	[NVME_FEAT_ATOMICITY] = { true, .writable = 1 },
-	[NVME_FEAT_ASYNC_EVENT] = { true, .writable = 0xff },
+	[NVME_FEAT_ARBITRATION] = { .there = true, .initial = 7, .writable = 0xffffff07 },
+	[NVME_FEAT_POWER] = { .there = true, .writable = 0xff },
+	[NVME_FEAT_TEMPERATURE] = { .there = true, .writable = 0xffff },
+	[NVME_FEAT_ERROR_RECOVERY] = { .there = true, .writable = 0xffff },
+	[NVME_FEAT_WRITE_CACHE] = { .there = true, .initial = 1, .writable = 1 },
+	[NVME_FEAT_QUEUES] = { .there = true },
+	[NVME_FEAT_COALESCING] = { .there = true, .writable = 0xffff },
+	[NVME_FEAT_VECTOR] = { .there = true, .writable = 0x1ffff },
+	[NVME_FEAT_ATOMICITY] = { .there = true, .writable = 1 },
+	[NVME_FEAT_ASYNC_EVENT] = { .there = true, .writable = 0xff },
 };
 
 void nvme_features_reset(struct nvme *n)
