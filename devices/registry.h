@@ -24,6 +24,8 @@ extern const struct device_row row_pvpanic;
 extern const struct device_row row_uart16550;
 extern const struct device_row row_virtio_net;
 extern const struct device_row row_virtio_blk;
+extern const struct device_row row_ide;
+extern const struct device_row row_nvme;
 extern const struct device_row row_virtio_rng;
 extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;

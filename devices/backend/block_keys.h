@@ -6,6 +6,10 @@
 #ifndef DEVICES_BACKEND_BLOCK_KEYS_H
 #define DEVICES_BACKEND_BLOCK_KEYS_H
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "devices/backend/block.h"
 #include "devices/device.h"
 
@@ -42,6 +46,30 @@ static inline struct block_config block_config_from(const struct device_config *
 		.read_only = device_config_bool(config, "ro"),
 		.no_backing = !device_config_bool(config, "backing"),
 	};
+}
+
+/* virtio, NVMe and ATA all have room for this many bytes. */
+#define BLOCK_SERIAL_MAX 20
+
+#define BLOCK_SERIAL_KEY                                                                           \
+	{                                                                                          \
+		.name = "serial", .type = KEY_STRING, .help = "serial number, at most 20 bytes"    \
+	}
+
+/* The disk's serial number: the flag's, or by its place; whoever serves it. */
+static inline int block_serial_from(const struct device_config *config,
+				    char serial[BLOCK_SERIAL_MAX + 1], struct error *e)
+{
+	const char *given = device_config_string(config, "serial");
+
+	if (given && strlen(given) > BLOCK_SERIAL_MAX)
+		return error_set(e, -EINVAL, "serial=%s is longer than %d bytes", given,
+				 BLOCK_SERIAL_MAX);
+	if (given)
+		snprintf(serial, BLOCK_SERIAL_MAX + 1, "%s", given);
+	else
+		snprintf(serial, BLOCK_SERIAL_MAX + 1, "mvm-blk-%u", config->index);
+	return 0;
 }
 
 #endif

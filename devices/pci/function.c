@@ -79,6 +79,29 @@ int pci_add_express(struct pci_function *f)
 	return at;
 }
 
+void pci_add_flr(struct pci_function *f, unsigned express)
+{
+	unsigned control = express + PCI_EXP_DEVCTL;
+
+	pci_config_set32(f, express + PCI_EXP_DEVCAP,
+			 pci_config_get32(f, express + PCI_EXP_DEVCAP) | PCI_EXP_DEVCAP_FLR);
+	pci_config_writable32(f, control,
+			      pci_word_load(f->writable, control) | PCI_EXP_DEVCTL_BCR_FLR);
+}
+
+/* The bit reads as zero; whoever finds it set has to serve it. */
+bool pci_take_flr(struct pci_function *f, unsigned express)
+{
+	unsigned control = express + PCI_EXP_DEVCTL;
+	bool set;
+
+	pthread_mutex_lock(&f->lock);
+	set = pci_word_load(f->config, control) & PCI_EXP_DEVCTL_BCR_FLR;
+	pci_config_update(f, control, PCI_EXP_DEVCTL_BCR_FLR, 0);
+	pthread_mutex_unlock(&f->lock);
+	return set;
+}
+
 /* The slot's devfn, or -ENOSPC. */
 static int free_slot(const struct pci_root *root)
 {

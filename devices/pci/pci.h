@@ -142,6 +142,10 @@ void pci_root_destroy(struct pci_root *root); /* after all functions */
  * -ENOSPC names the BAR that does not fit.
  */
 int pci_root_assign(struct pci_root *root, struct error *e);
+/*
+ * The first function that these ops serve, or NULL: how several flags share one controller. Set-up.
+ */
+struct pci_function *pci_root_find(struct pci_root *root, const struct pci_function_ops *ops);
 /* Configuration space of the whole machine; addresses are ECAM offsets. */
 struct bus *pci_root_config(struct pci_root *root);
 /* The GSI of a pin (0: INTA#) of a device; the _PRT must say the same. */
@@ -165,6 +169,12 @@ int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_
 int pci_add_msi(struct pci_function *f, unsigned vectors, struct error *e);
 /* The PCI Express capability, as a root-complex integrated endpoint; its offset or -ENOSPC. */
 int pci_add_express(struct pci_function *f);
+/*
+ * Offers function-level reset in the PCI Express capability at `express`. The device asks in
+ * config_written() whether one was initiated, and then resets itself and the function.
+ */
+void pci_add_flr(struct pci_function *f, unsigned express);
+bool pci_take_flr(struct pci_function *f, unsigned express);
 /* Puts it into the slot: devfn -1 takes the next free device number. -EBUSY, -ENOSPC. */
 int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, struct error *e);
 /* Config space, BARs, MSI, MSI-X and INTx as after power on. Doorbells stay the device's. */

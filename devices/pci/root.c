@@ -94,6 +94,18 @@ struct bus *pci_root_config(struct pci_root *root)
 	return root->config;
 }
 
+struct pci_function *pci_root_find(struct pci_root *root, const struct pci_function_ops *ops)
+{
+	struct pci_function *found = NULL;
+
+	pthread_mutex_lock(&root->lock);
+	for (unsigned i = 0; i < PCI_FUNCTIONS && !found; i++)
+		if (root->function[i] && root->function[i]->ops == ops)
+			found = root->function[i];
+	pthread_mutex_unlock(&root->lock);
+	return found;
+}
+
 /* ---- BAR assignment ---- */
 
 struct claim {

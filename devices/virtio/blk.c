@@ -400,20 +400,6 @@ static int make_device(struct blk *blk, struct device_host *host,
 	return virtio_transport_create(&blk->v, config, e);
 }
 
-static int set_serial(struct blk *blk, const struct device_config *config, struct error *e)
-{
-	const char *serial = device_config_string(config, "serial");
-
-	if (!serial)
-		snprintf(blk->serial, sizeof(blk->serial), "mvm-blk-%u", config->index);
-	else if (strlen(serial) > VIRTIO_BLK_ID_BYTES)
-		return error_set(e, -EINVAL, "serial=%s is longer than %d bytes", serial,
-				 VIRTIO_BLK_ID_BYTES);
-	else
-		snprintf(blk->serial, sizeof(blk->serial), "%s", serial);
-	return 0;
-}
-
 int virtio_blk_create(struct device_host *host, const struct device_config *config,
 		      struct block *block, struct device **out, struct error *e)
 {
@@ -425,7 +411,7 @@ int virtio_blk_create(struct device_host *host, const struct device_config *conf
 		return error_set(e, -ENOMEM, "out of memory");
 	}
 	blk->block = block;
-	err = set_serial(blk, config, e);
+	err = block_serial_from(config, blk->serial, e);
 	if (err) {
 		destroy(&blk->v);
 		return err;
@@ -452,7 +438,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 
 static const struct device_key keys[] = {
 	BLOCK_KEYS,
-	{ .name = "serial", .type = KEY_STRING, .help = "serial number, at most 20 bytes" },
+	BLOCK_SERIAL_KEY,
 	{ .name = "queues",
 	  .type = KEY_UINT,
 	  .fallback = "1",

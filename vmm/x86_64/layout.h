@@ -35,6 +35,12 @@
 #define LAYOUT_RTC_PIO	    0x70u
 #define LAYOUT_RTC_IRQ	    8u
 #define LAYOUT_I8042_PIO    0x60u
+#define LAYOUT_IDE0_PIO	    0x1f0u /* both channels of an IDE controller in compatibility mode */
+#define LAYOUT_IDE0_CONTROL 0x3f6u
+#define LAYOUT_IDE0_IRQ	    14u
+#define LAYOUT_IDE1_PIO	    0x170u
+#define LAYOUT_IDE1_CONTROL 0x376u
+#define LAYOUT_IDE1_IRQ	    15u
 #define LAYOUT_PANIC_PIO    0x505u
 #define LAYOUT_ACPI_PIO	    0x600u /* sleep control, sleep status, reset: hardware-reduced ACPI */
 #define LAYOUT_PCI_INTX_GSI 16u	   /* GSI 16 … 23 for INTx */

@@ -47,7 +47,7 @@ struct pci_windows platform_windows(const struct guest_memory *memory, unsigned 
 
 /*
  * ISA lines that no chip of ours drives; where there are more devices than lines, they share. Not
- * 8 (clock), nor those of 16550, i8042 and timer.
+ * 8 (clock), 14 and 15 (IDE), nor those of 16550, i8042 and timer.
  */
 struct mmio_slots platform_mmio_slots(void)
 {
