@@ -54,6 +54,7 @@ static void device_reset(struct virtio_device *v)
 {
 	for (unsigned i = 0; i < v->nqueues; i++)
 		virtio_serve_stop(&v->queue[i]);
+	virtio_update(v);
 	for (unsigned i = 0; i < v->nqueues; i++)
 		queue_registers_reset(&v->queue[i]);
 	v->driver_features = 0;
@@ -102,6 +103,7 @@ static void driver_ok(struct virtio_device *v)
 	for (unsigned i = 0; i < v->nqueues; i++)
 		if (v->queue[i].enabled)
 			queue_go(&v->queue[i]);
+	virtio_update(v);
 }
 
 void virtio_set_status(struct virtio_device *v, uint8_t value)
@@ -289,8 +291,10 @@ void virtio_queue_enable(struct virtio_queue *q)
 	}
 	q->enabled = true;
 	q->reconfigurable = false;
-	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
+	if (status & VIRTIO_CONFIG_S_DRIVER_OK) {
 		queue_go(q);
+		virtio_update(q->v);
+	}
 }
 
 /*
@@ -302,6 +306,7 @@ void virtio_queue_disable(struct virtio_queue *q)
 	if (!q->enabled)
 		return;
 	virtio_serve_stop(q);
+	virtio_update(q->v);
 	q->enabled = false;
 }
 
@@ -313,6 +318,7 @@ void virtio_queue_reset(struct virtio_queue *q)
 		return;
 	}
 	virtio_serve_stop(q);
+	virtio_update(q->v);
 	queue_registers_reset(q);
 	q->reconfigurable = true;
 }
@@ -326,6 +332,7 @@ void virtio_hold(struct virtio_device *v, unsigned reason, bool hold)
 	v->held = held;
 	for (unsigned i = 0; i < v->nqueues; i++)
 		virtio_serve_hold(&v->queue[i], held);
+	virtio_update(v);
 }
 
 /* ---- life cycle ------------------------------------------------------------------------------ */
