@@ -27,6 +27,9 @@ extern const struct device_row row_virtio_rng;
 extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
+extern const struct device_row row_vhost_net;
+extern const struct device_row row_vhost_blk;
+extern const struct device_row row_vhost_vsock;
 
 /* device_find() in another table than device_registry[]. */
 const struct device_row *device_find_in(device_rows rows, enum device_class class,

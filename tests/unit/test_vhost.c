@@ -22,7 +22,7 @@ static const struct model_buf one_buf = { MODEL_HIGH, 64, true };
 struct pair {
 	struct vrig *r;
 	struct fake_vhost *f;
-	struct model d[FAKE_RINGS];
+	struct model d[ECHO_RINGS];
 	uint32_t closed;
 };
 
@@ -52,7 +52,7 @@ static void up(struct pair *p, uint64_t wanted)
 
 	cr_assert(vrig_negotiate(p->r, features));
 	p->f->log[0] = '\0';
-	for (unsigned i = 0; i < FAKE_RINGS; i++) {
+	for (unsigned i = 0; i < ECHO_RINGS; i++) {
 		model_init(&p->d[i], &p->r->memory, i * VRIG_QUEUE, 16, features);
 		set_vector(p, i, i + 1);
 		vrig_queue(p->r, i, &p->d[i]);
@@ -62,7 +62,7 @@ static void up(struct pair *p, uint64_t wanted)
 
 static void down(struct pair *p)
 {
-	for (unsigned i = 0; i < FAKE_RINGS; i++)
+	for (unsigned i = 0; i < ECHO_RINGS; i++)
 		model_free(&p->d[i]);
 }
 
@@ -106,7 +106,7 @@ Test(vhost, rings_start_at_driver_ok_and_stop_at_reset, .timeout = 30)
 		up(&p, ~0ull);
 		fake_check_log(p.f, START_LOG);
 		cr_assert_eq(p.f->features, (FAKE_FEATURES & vrig_offered(p.r)) | V1);
-		for (unsigned i = 0; i < FAKE_RINGS; i++) {
+		for (unsigned i = 0; i < ECHO_RINGS; i++) {
 			ring = fake_vring(p.f, i);
 			cr_assert_eq(ring.size, 16);
 			cr_assert_eq(ring.base.avail_idx, 0);
@@ -526,11 +526,11 @@ static void *move_thread(void *arg)
  */
 static void load(struct pair *p, unsigned rounds)
 {
-	unsigned out[FAKE_RINGS] = { 0 };
+	unsigned out[ECHO_RINGS] = { 0 };
 	uint64_t seed = 9;
 
 	for (unsigned i = 0; i < rounds; i++) {
-		unsigned q = i % FAKE_RINGS, n = 1 + (unsigned)model_random(&seed) % 8;
+		unsigned q = i % ECHO_RINGS, n = 1 + (unsigned)model_random(&seed) % 8;
 		struct model_used used;
 
 		while (n-- && model_add(&p->d[q], &one_buf, 1, false) >= 0)
@@ -547,7 +547,7 @@ static void load(struct pair *p, unsigned rounds)
 		}
 		model_busy(&p->d[q]);
 	}
-	for (unsigned q = 0; q < FAKE_RINGS; q++)
+	for (unsigned q = 0; q < ECHO_RINGS; q++)
 		for (; out[q]; out[q]--)
 			vrig_wait_used(&p->d[q]);
 }

@@ -352,7 +352,7 @@ static int make_parts(struct echo *echo, struct device_host *host,
 	static const struct virtio_identity identity = {
 		.id = 63,
 		.features = 3,
-		.nqueues = FAKE_RINGS,
+		.nqueues = ECHO_RINGS,
 		.config_len = sizeof(f->config),
 	};
 	int err = virtio_device_init(&echo->v, &echo_ops, &identity, host, config, e);
@@ -364,10 +364,10 @@ static int make_parts(struct echo *echo, struct device_host *host,
 		return err;
 	}
 	echo->loop = event_loop_create("echo0", e);
-	for (unsigned i = 0; i < FAKE_RINGS; i++)
+	for (unsigned i = 0; i < ECHO_RINGS; i++)
 		cr_assert_eq(virtio_queue_init(&echo->v, i, 64, 0, echo->loop, e), 0, "%s", e->msg);
 	cr_assert_eq(event_loop_start(echo->loop, e), 0);
-	cr_assert_eq(vhost_plane_init(&echo->plane, &echo->v, &f->b, FAKE_RINGS, host->loop, e), 0);
+	cr_assert_eq(vhost_plane_init(&echo->plane, &echo->v, &f->b, ECHO_RINGS, host->loop, e), 0);
 	echo->plane.config_changed = echo_config_changed;
 	cr_assert_eq(vhost_plane_load_config(&echo->plane, false), 0);
 	return virtio_transport_create(&echo->v, config, e);

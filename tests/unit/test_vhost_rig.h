@@ -10,7 +10,8 @@
 #include "devices/virtio/vhost/vhost.h"
 #include "tests/unit/test_virtio_rig.h"
 
-#define FAKE_RINGS 2
+#define FAKE_RINGS 4 /* the most it can have */
+#define ECHO_RINGS 2
 #define BY_US	   0x11 /* what is in the answer */
 #define BY_BACKEND 0x22
 
