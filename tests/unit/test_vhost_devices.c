@@ -12,6 +12,7 @@
 
 #include "devices/virtio/vhost/generic.h"
 #include "devices/virtio/vhost/kernel.h"
+#include "devices/virtio/vhost/vdpa.h"
 #include "tests/unit/test_net_rig.h"
 #include "tests/unit/test_vhost_rig.h"
 
@@ -292,6 +293,16 @@ Test(vhost_open, says_what_is_missing)
 				"modprobe vhost_x");
 	cr_assert_lt(vhost_kernel_open(&fd, "/dev/null", "vhost_x", &e), 0);
 	cr_assert_str_eq(e.msg, "/dev/null is not a vhost device of the kernel");
+	cr_assert(strstr(refused(&row_vhost_net, "/dev/vhost-vdpa-987", ""),
+			 "there is no /dev/vhost-vdpa-987; load the module (modprobe vhost_vdpa)"));
 	cr_assert(strstr(refused(&row_vhost_net, "user", ""), "--net=virtio:user"));
 	cr_assert(strstr(refused(&row_vhost_blk, "disk.nowhere", ""), "naa.NAME"));
+}
+
+/* A vhost device of another kind under the name, or of another class than the flag's. */
+Test(vhost_open, knows_a_vdpa_node)
+{
+	cr_assert(vhost_vdpa_is_node("/dev/vhost-vdpa-0"));
+	cr_assert(!vhost_vdpa_is_node("/dev/vhost-net"));
+	cr_assert(!vhost_vdpa_is_node("tap0"));
 }

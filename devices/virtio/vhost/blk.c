@@ -11,6 +11,7 @@
 #include "devices/registry.h"
 #include "devices/virtio/vhost/generic.h"
 #include "devices/virtio/vhost/kernel.h"
+#include "devices/virtio/vhost/vdpa.h"
 
 #define MAX_QUEUES     16u
 #define CONTROL_QUEUES 2u /* virtio-scsi: control and event */
@@ -57,8 +58,10 @@ static int create(struct device_host *host, const struct device_config *config, 
 {
 	if (strncmp(config->target, "naa.", 4) == 0)
 		return create_scsi(host, config, out, e);
+	if (vhost_vdpa_is_node(config->target))
+		return vhost_vdpa_create(host, config, VIRTIO_ID_BLOCK, out, e);
 	return error_set(e, -EINVAL,
-			 "\"%s\" is not the name of a target (naa.NAME, vhost-scsi)",
+			 "\"%s\" is none of naa.NAME (vhost-scsi) and /dev/vhost-vdpa-N (vDPA)",
 			 config->target);
 }
 
@@ -77,8 +80,8 @@ const struct device_row row_vhost_blk = {
 	.model = MODEL_VHOST,
 	.hw = "virtio-blk",
 	.preferred = true,
-	.summary = "disk served by the kernel's vhost-scsi, as virtio-scsi",
-	.target = "naa.NAME",
+	.summary = "disk served by the kernel's vhost-scsi (as virtio-scsi) or by vDPA",
+	.target = "naa.NAME|/dev/vhost-vdpa-N",
 	.target_required = true,
 	.keys = keys,
 	.capabilities = DEVICE_CAN_PAUSE,

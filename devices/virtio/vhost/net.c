@@ -11,6 +11,7 @@
 #include "devices/registry.h"
 #include "devices/virtio/net_internal.h"
 #include "devices/virtio/vhost/kernel.h"
+#include "devices/virtio/vhost/vdpa.h"
 
 static int create_on_tap(struct device_host *host, const struct device_config *config,
 			 struct device **out, struct error *e)
@@ -42,6 +43,8 @@ static int create_on_tap(struct device_host *host, const struct device_config *c
 static int create(struct device_host *host, const struct device_config *config, struct device **out,
 		  struct error *e)
 {
+	if (vhost_vdpa_is_node(config->target))
+		return vhost_vdpa_create(host, config, VIRTIO_ID_NET, out, e);
 	return create_on_tap(host, config, out, e);
 }
 
@@ -70,8 +73,8 @@ const struct device_row row_vhost_net = {
 	.model = MODEL_VHOST,
 	.hw = "virtio-net",
 	.preferred = true,
-	.summary = "virtio network card served by the kernel's vhost-net",
-	.target = "TAP|fd:N",
+	.summary = "virtio network card served by the kernel's vhost-net or by vDPA",
+	.target = "TAP|fd:N|/dev/vhost-vdpa-N",
 	.target_required = true,
 	.keys = keys,
 	.capabilities = DEVICE_CAN_PAUSE,
