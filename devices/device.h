@@ -18,6 +18,7 @@
 #include "vmm/memory.h"
 
 struct pci_root;
+struct vhost_user_peer;
 struct device;
 
 enum device_class {
@@ -105,6 +106,8 @@ struct device_host {
 	struct event_loop *loop; /* the main thread's */
 	struct pci_root *pci;
 	struct mmio_slots mmio_slots;
+	/* In a back-end process: the one device is for another VMM's guest, over vhost-user. */
+	struct vhost_user_peer *peer;
 	/* Asks the machine to end or restart; returns at once, any thread. */
 	void (*request)(struct device_host *host, enum machine_request request);
 };

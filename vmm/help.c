@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "vmm/command.h"
 #include "vmm/help.h"
 #include "vmm/options_internal.h"
 
@@ -148,6 +149,35 @@ static void pairs(const char *title, const struct help_pair *pair, FILE *out)
 		entry(out, 2, pair->term, pair->text);
 }
 
+static void commands(FILE *out)
+{
+	char term[128];
+
+	fputs("\nCommands (mvm COMMAND --help says more):\n", out);
+	for (const struct command *const *c = command_table; *c; c++) {
+		snprintf(term, sizeof(term), "mvm %s", (*c)->words);
+		entry(out, 2, term, (*c)->summary);
+	}
+}
+
+void help_command(const struct command *c, FILE *out)
+{
+	char text[sizeof(((struct text *)0)->buf)], term[128];
+
+	command_usage(c, text, sizeof(text));
+	fputs("usage: ", out);
+	wrap(out, 7, 7, text);
+	putc('\n', out);
+	wrap(out, 0, 0, c->summary);
+	putc('\n', out);
+	for (const struct device_key *o = c->options; o->name; o++) {
+		snprintf(term, sizeof(term), "--%s=%s", o->name, option_key_value_text(o));
+		help_key_text(o, text, sizeof(text));
+		entry(out, 2, term, text);
+	}
+	keys_entries(out, 2, c->keys);
+}
+
 static void overview(device_rows rows, FILE *out)
 {
 	fputs("usage: mvm [OPTION]...\n\n"
@@ -160,6 +190,7 @@ static void overview(device_rows rows, FILE *out)
 	      "written twice.\nA SIZE is in bytes, or with K, M, G or T (1K is 1024). "
 	      "--help=CLASS lists targets and keys.\n",
 	      out);
+	commands(out);
 	pairs("Environment", help_environment, out);
 	pairs("Exit status", help_exit_status, out);
 	fputs("\nExamples:\n", out);

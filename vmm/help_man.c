@@ -4,6 +4,7 @@
  */
 #include <string.h>
 
+#include "vmm/command.h"
 #include "vmm/help.h"
 #include "vmm/options_internal.h"
 
@@ -170,6 +171,46 @@ static void devices(device_rows rows, FILE *out)
 	}
 }
 
+static void command_section(const struct command *c, FILE *out)
+{
+	char text[TEXT_MAX];
+
+	fputs(".Ss", out);
+	arg(c->words, out);
+	fputs("\n.Dl", out);
+	command_usage(c, text, sizeof(text));
+	arg(text, out);
+	fputs("\n.Pp\n", out);
+	plain(c->summary, out);
+	fputs(".Bl -tag -width Ds\n", out);
+	for (const struct device_key *o = c->options; o->name; o++) {
+		char name[64];
+
+		snprintf(name, sizeof(name), "-%s", o->name);
+		fputs(".It Fl", out);
+		arg(name, out);
+		fputs(" Ns = Ns Ar", out);
+		arg(option_key_value_text(o), out);
+		putc('\n', out);
+		help_key_text(o, text, sizeof(text));
+		plain(text, out);
+	}
+	for (const struct device_key *k = c->keys; k->name; k++)
+		key_item(k, out);
+	fputs(".El\n", out);
+}
+
+static void commands(FILE *out)
+{
+	fputs(".Sh COMMANDS\n"
+	      "Beside running a machine,\n"
+	      ".Nm\n"
+	      "has commands.\n",
+	      out);
+	for (const struct command *const *c = command_table; *c; c++)
+		command_section(*c, out);
+}
+
 static void pairs(const struct help_pair *pair, const char *macro, FILE *out)
 {
 	fputs(".Bl -tag -width Ds\n", out);
@@ -229,6 +270,7 @@ void help_man(device_rows rows, FILE *out)
 	      out);
 	options(rows, out);
 	devices(rows, out);
+	commands(out);
 	fputs(".Sh CONFIGURATION FILES\n"
 	      "A file for\n"
 	      ".Fl -config\n"

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "devices/backend/chardev.h"
+#include "vmm/command.h"
 #include "vmm/config.h"
 #include "vmm/help.h"
 #include "vmm/machine.h"
@@ -98,14 +99,27 @@ static void catch_fatal_signals(void)
 			sigaction(fatal[i], &ours, NULL);
 }
 
+static int command(const struct command *c, int argc, char **argv)
+{
+	struct error e = { .msg = "" };
+	int status = command_main(c, argc, argv, &e);
+
+	if (status != STATUS_OK)
+		fprintf(stderr, "mvm: %s\n", e.msg);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
+	const struct command *other = command_find(argc, argv);
 	struct config config;
 	struct error e = { .msg = "" };
 	int status, err, ended_by = 0;
 
 	chardev_prepare_process();
 	catch_fatal_signals();
+	if (other)
+		return command(other, argc, argv);
 	config_init(&config);
 	err = config_parse(&config, argc, argv, &e);
 	status = err ? failed(err, &e) : act(&config, &ended_by, &e);

@@ -131,6 +131,28 @@ void virtio_set_status(struct virtio_device *v, uint8_t value)
 	}
 }
 
+const char *virtio_adopt_features(struct virtio_device *v, uint64_t features)
+{
+	const char *why;
+
+	if (features & ~v->offered)
+		return "features accepted that were not offered";
+	why = v->ops->check_features ? v->ops->check_features(v, features) : NULL;
+	if (why)
+		return why;
+	v->driver_features = v->features = features;
+	status_add(v, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+			      VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
+	if (v->ops->driver_ok)
+		v->ops->driver_ok(v);
+	return NULL;
+}
+
+void virtio_disown(struct virtio_device *v)
+{
+	device_reset(v);
+}
+
 /* ---- features -------------------------------------------------------------------------------- */
 
 uint32_t virtio_get_offered(const struct virtio_device *v, uint32_t select)

@@ -104,6 +104,7 @@ struct virtio_queue_stats {
 #define VIRTIO_HOLD_PAUSE (1u << 0) /* the machine is paused */
 #define VIRTIO_HOLD_DMA	  (1u << 1) /* the transport may not access memory (bus master off) */
 #define VIRTIO_HOLD_MOVE  (1u << 2) /* it goes from one data plane to another */
+#define VIRTIO_HOLD_OFF	  (1u << 3) /* vhost-user: the front end has disabled the ring */
 
 struct virtio_queue {
 	struct virtio_device *v;
@@ -169,18 +170,13 @@ struct virtio_identity {
 	unsigned config_len;
 };
 
-/* Keys every virtio row has; queue_size is the default as text. */
-#define VIRTIO_KEYS(queue_size_default)                                                            \
-	{ .name = "transport",                                                                     \
+/* Keys of the queues; defaults as text. */
+#define VIRTIO_RING_KEYS(ring_default, queue_size_default)                                         \
+	{ .name = "ring",                                                                          \
 	  .type = KEY_ENUM,                                                                        \
-	  .fallback = "pci",                                                                       \
-	  .choices = "pci|mmio",                                                                   \
-	  .help = "how the guest finds it: a PCI function, or registers that ACPI names" },        \
-		{ .name = "ring",                                                                  \
-		  .type = KEY_ENUM,                                                                \
-		  .fallback = "split",                                                             \
-		  .choices = "split|packed",                                                       \
-		  .help = "format of the virtqueues offered to the guest" },                       \
+	  .fallback = ring_default,                                                                \
+	  .choices = "split|packed",                                                               \
+	  .help = "format of the virtqueues offered to the guest" },                               \
 		{ .name = "queue-size",                                                            \
 		  .type = KEY_UINT,                                                                \
 		  .fallback = queue_size_default,                                                  \
@@ -199,6 +195,15 @@ struct virtio_identity {
 		.name = "in-order", .type = KEY_BOOL, .fallback = "off",                           \
 		.help = "offer IN_ORDER: requests complete in the order they came"                 \
 	}
+
+/* Keys every virtio row has; queue_size is the default as text. */
+#define VIRTIO_KEYS(queue_size_default)                                                            \
+	{ .name = "transport",                                                                     \
+	  .type = KEY_ENUM,                                                                        \
+	  .fallback = "pci",                                                                       \
+	  .choices = "pci|mmio",                                                                   \
+	  .help = "how the guest finds it: a PCI function, or registers that ACPI names" },        \
+		VIRTIO_RING_KEYS("split", queue_size_default)
 
 /*
  * Sets up v (zeroed memory, embedded first in the device). Undone by virtio_device_fini(), also
@@ -300,6 +305,15 @@ static inline void virtio_update(struct virtio_device *v)
 	if (v->ops->update)
 		v->ops->update(v);
 }
+
+/*
+ * ---- for vhost-user's server: another VMM has played the transport, and this is what it and the
+ * driver agreed on. The device is as after DRIVER_OK; its queues are started and stopped one by one
+ * by virtio_serve_start() and virtio_serve_stop(). Why not, or NULL. v->lock held ----
+ */
+const char *virtio_adopt_features(struct virtio_device *v, uint64_t features);
+/* Whatever was adopted is over; all queues stop. v->lock held. */
+void virtio_disown(struct virtio_device *v);
 
 /* ---- for data planes that take a queue over (vhost) ---- */
 
