@@ -29,6 +29,7 @@ extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
 extern const struct device_row row_vhost_net;
 extern const struct device_row row_vhost_blk;
+extern const struct device_row row_vhost_fs;
 extern const struct device_row row_vhost_vsock;
 
 /* device_find() in another table than device_registry[]. */

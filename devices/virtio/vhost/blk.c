@@ -1,16 +1,18 @@
 /*
  * --blk=vhost: a disk whose requests somebody else serves. The target says who: "naa.…" is a target
  * of the kernel's vhost-scsi, which makes it a virtio-scsi controller to the guest (Virtio 1.2
- * section 5.6); /dev/vhost-vdpa-N is a vDPA device.
+ * section 5.6); /dev/vhost-vdpa-N is a vDPA device; a socket or an image is user_blk.c's.
  */
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_scsi.h>
 #include <string.h>
 
+#include "devices/backend/block_keys.h"
 #include "devices/registry.h"
 #include "devices/virtio/vhost/generic.h"
 #include "devices/virtio/vhost/kernel.h"
+#include "devices/virtio/vhost/user.h"
 #include "devices/virtio/vhost/vdpa.h"
 
 #define MAX_QUEUES     16u
@@ -56,21 +58,34 @@ static int create_scsi(struct device_host *host, const struct device_config *con
 static int create(struct device_host *host, const struct device_config *config, struct device **out,
 		  struct error *e)
 {
-	if (strncmp(config->target, "naa.", 4) == 0)
+	bool scsi = strncmp(config->target, "naa.", 4) == 0;
+	bool vdpa = vhost_vdpa_is_node(config->target);
+	int err = scsi || vdpa ? vhost_user_blk_no_image(config, e) : 0;
+
+	if (err)
+		return err;
+	if (scsi)
 		return create_scsi(host, config, out, e);
-	if (vhost_vdpa_is_node(config->target))
+	if (vdpa)
 		return vhost_vdpa_create(host, config, VIRTIO_ID_BLOCK, out, e);
-	return error_set(e, -EINVAL,
-			 "\"%s\" is none of naa.NAME (vhost-scsi) and /dev/vhost-vdpa-N (vDPA)",
-			 config->target);
+	return vhost_user_blk_create(host, config, out, e);
 }
 
 static const struct device_key keys[] = {
+	BLOCK_KEYS,
+	{ .name = "serial",
+	  .type = KEY_STRING,
+	  .help = "serial number of an image, at most 20 bytes" },
+	{ .name = "iothread",
+	  .type = KEY_BOOL,
+	  .fallback = "on",
+	  .help = "an image's queues are served on threads of their own" },
 	{ .name = "queues",
 	  .type = KEY_UINT,
 	  .min = 1,
 	  .max = MAX_QUEUES,
 	  .help = "request queues; default 1, or what the target has" },
+	VHOST_USER_KEYS,
 	VIRTIO_KEYS("256"),
 	{ 0 },
 };
@@ -80,8 +95,9 @@ const struct device_row row_vhost_blk = {
 	.model = MODEL_VHOST,
 	.hw = "virtio-blk",
 	.preferred = true,
-	.summary = "disk served by the kernel's vhost-scsi (as virtio-scsi) or by vDPA",
-	.target = "naa.NAME|/dev/vhost-vdpa-N",
+	.summary = "disk served by a process of its own (ours on an image, another's at a socket), "
+		   "by the kernel's vhost-scsi (as virtio-scsi) or by vDPA",
+	.target = "IMAGE|SOCKET|naa.NAME|/dev/vhost-vdpa-N",
 	.target_required = true,
 	.keys = keys,
 	.capabilities = DEVICE_CAN_PAUSE,

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "devices/virtio/vhost/generic.h"
 
@@ -10,6 +11,7 @@ struct generic {
 	struct virtio_device v; /* first */
 	struct vhost_plane plane;
 	bool own_config; /* configuration space is ours, and read-only */
+	void (*fix_config)(void *config, unsigned nqueues);
 };
 
 static struct generic *of(struct virtio_device *v)
@@ -56,9 +58,29 @@ static const struct virtio_device_ops device_ops = {
 	.destroy = destroy,
 };
 
+static int load_config(struct generic *g, uint8_t config[VIRTIO_CONFIG_MAX])
+{
+	int err = vhost_plane_get_config(&g->plane, config);
+
+	if (!err && g->fix_config)
+		g->fix_config(config, g->v.nqueues);
+	return err;
+}
+
+/* Backends say so too often rather than too seldom: the driver hears only of what is another. */
 static void config_changed(struct vhost_plane *p)
 {
-	vhost_plane_load_config(p, true);
+	struct generic *g = of(p->v);
+	uint8_t config[VIRTIO_CONFIG_MAX];
+	bool same;
+
+	if (load_config(g, config))
+		return;
+	pthread_mutex_lock(&g->v.config_lock);
+	same = memcmp(config, g->v.config, g->v.config_len) == 0;
+	pthread_mutex_unlock(&g->v.config_lock);
+	if (!same)
+		virtio_config_update(&g->v, 0, config, g->v.config_len);
 }
 
 /* The device so far that its plane can be bound. */
@@ -89,14 +111,18 @@ static int make_queues(struct generic *g, struct device_host *host,
 
 static int fill_config(struct generic *g, const struct vhost_generic *what, struct error *e)
 {
+	uint8_t config[VIRTIO_CONFIG_MAX];
 	int err = 0;
 
 	if (what->config) {
 		g->own_config = true;
 		virtio_config_set(&g->v, 0, what->config, what->config_len);
 	} else if (what->config_len) {
+		g->fix_config = what->fix_config;
+		err = load_config(g, config);
+		if (!err)
+			virtio_config_set(&g->v, 0, config, what->config_len);
 		g->plane.config_changed = config_changed;
-		err = vhost_plane_load_config(&g->plane, false);
 	}
 	return err ? error_set_errno(e, err, "%s: cannot read its configuration space",
 				     g->plane.backend->name)

@@ -16,6 +16,8 @@ struct vhost_generic {
 	unsigned max_size; /* the most that the backend has for a queue; 0: any */
 	/* What is in configuration space, read-only; NULL: the backend says, and takes writes. */
 	const void *config;
+	/* Of what the backend says, makes what we show. May be NULL. */
+	void (*fix_config)(void *config, unsigned nqueues);
 };
 
 /* Takes the backend over, also on failure. The flag's row has VIRTIO_KEYS. */

@@ -414,7 +414,7 @@ void vhost_plane_reset(struct vhost_plane *p)
 		return;
 	pthread_mutex_lock(&p->lock);
 	p->failed = false;
-	if (!p->lost && p->backend->ops->reset)
+	if (p->backend->ops->reset)
 		p->backend->ops->reset(p->backend);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -455,16 +455,23 @@ void vhost_plane_enable(struct vhost_plane *p, unsigned index, bool on)
 	pthread_mutex_unlock(&p->lock);
 }
 
-int vhost_plane_load_config(struct vhost_plane *p, bool tell)
+int vhost_plane_get_config(struct vhost_plane *p, void *config)
 {
-	struct virtio_device *v = p->v;
-	uint8_t config[VIRTIO_CONFIG_MAX];
 	int err;
 
 	pthread_mutex_lock(&p->lock);
 	err = p->lost ? -ENOTCONN
-		      : p->backend->ops->get_config(p->backend, 0, config, v->config_len);
+		      : p->backend->ops->get_config(p->backend, 0, config, p->v->config_len);
 	pthread_mutex_unlock(&p->lock);
+	return err;
+}
+
+int vhost_plane_load_config(struct vhost_plane *p, bool tell)
+{
+	struct virtio_device *v = p->v;
+	uint8_t config[VIRTIO_CONFIG_MAX];
+	int err = vhost_plane_get_config(p, config);
+
 	if (err)
 		return err;
 	if (tell)

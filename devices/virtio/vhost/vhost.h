@@ -61,7 +61,7 @@ struct vhost_ops {
 	int (*stop)(struct vhost *b);  /* may be NULL */
 	/* Stops the ring. Split rings: only avail_idx need be filled in. */
 	int (*get_base)(struct vhost *b, unsigned index, struct virtq_state *base);
-	/* The driver has reset the device; no ring runs. May be NULL. */
+	/* The driver has reset the device; no ring runs. Also while it is lost. May be NULL. */
 	void (*reset)(struct vhost *b);
 	/*
 	 * After the backend was lost: where its successor has to begin. NULL, or -ENOTSUP: where
@@ -170,7 +170,9 @@ void vhost_plane_handover(struct vhost_plane *p, unsigned n);
  */
 void vhost_plane_enable(struct vhost_plane *p, unsigned index, bool on);
 
-/* Copies the backend's configuration space into v's; tell: the driver hears of it. */
+/* Copies the backend's configuration space, as much as v has. */
+int vhost_plane_get_config(struct vhost_plane *p, void *config);
+/* … into v's; tell: the driver hears of it. */
 int vhost_plane_load_config(struct vhost_plane *p, bool tell);
 /* For v->ops->config_write(). */
 void vhost_plane_store_config(struct vhost_plane *p, unsigned offset, unsigned size,
