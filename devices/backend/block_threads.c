@@ -45,7 +45,7 @@ struct threads {
 	struct block_list todo, done;
 	unsigned ntodo;
 	unsigned idle; /* workers that wait, or were just started: each takes one of todo */
-	unsigned nworkers;
+	unsigned nworkers, nnamed;
 	bool stop;
 	pthread_t worker[MAX_WORKERS];
 };
@@ -68,8 +68,12 @@ static void signal_loop(struct threads *t)
 static void *worker(void *arg)
 {
 	struct threads *t = arg;
+	char name[16];
 
 	pthread_mutex_lock(&t->mutex);
+	/* Of itself, as that takes no file in /proc, which a sandbox may not have. */
+	snprintf(name, sizeof(name), "%.10s-io%u", t->q.config.name, t->nnamed++);
+	pthread_setname_np(pthread_self(), name);
 	for (;;) {
 		struct block_request *r;
 		bool first;
@@ -101,7 +105,6 @@ static void *worker(void *arg)
 /* Signals are the main thread's; t->mutex held. */
 static bool start_worker(struct threads *t)
 {
-	char name[16];
 	sigset_t all, old;
 	pthread_attr_t attr;
 	int err;
@@ -117,8 +120,7 @@ static bool start_worker(struct threads *t)
 	pthread_attr_destroy(&attr);
 	if (err)
 		return false;
-	snprintf(name, sizeof(name), "%.10s-io%u", t->q.config.name, t->nworkers);
-	pthread_setname_np(t->worker[t->nworkers++], name);
+	t->nworkers++;
 	t->idle++;
 	return true;
 }

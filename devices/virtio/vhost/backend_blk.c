@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "devices/backend/block.h"
@@ -216,6 +217,23 @@ static void request(struct device_host *host, enum machine_request why)
 	(void)why;
 }
 
+/*
+ * Of a process like us that was killed a moment ago the kernel may still be cleaning up (io_uring),
+ * and the image is in use for so long.
+ */
+static int open_image(struct block **block, const struct block_config *image, struct error *e)
+{
+	const struct timespec step = { .tv_nsec = 20 * 1000 * 1000 };
+	int err = block_open(block, image, e);
+
+	for (unsigned i = 0; i < 100 && err == -EBUSY; i++) {
+		nanosleep(&step, NULL);
+		e->msg[0] = '\0';
+		err = block_open(block, image, e);
+	}
+	return err;
+}
+
 /* What needs names of files, and the one thread that may leave its namespaces. */
 static int open_all(struct backend *b, const struct command_line *line,
 		    const struct device_config *config, struct block **block, struct error *e)
@@ -230,7 +248,7 @@ static int open_all(struct backend *b, const struct command_line *line,
 		return -ENOMEM;
 	err = catch_signals(b, e);
 	if (!err)
-		err = block_open(block, &image, e);
+		err = open_image(block, &image, e);
 	if (!err && !b->once)
 		err = unix_listener_open(&b->listener, line->option[OPTION_SOCKET].text, 8, e);
 	return err;

@@ -148,6 +148,8 @@ static int set_config(struct vhost_user_server *s, struct vhost_user_msg *m, str
 	pthread_mutex_lock(&s->v->lock);
 	virtio_config_write(s->v, c->offset, c->size, le64toh(value));
 	pthread_mutex_unlock(&s->v->lock);
+	if (virtio_config_read(s->v, c->offset, c->size) != value)
+		return error_set(e, -EACCES, "a read-only place of configuration space");
 	return 0;
 }
 

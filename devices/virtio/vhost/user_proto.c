@@ -147,7 +147,7 @@ int vhost_user_check_reply(const struct vhost_user_msg *m, uint32_t request, str
 	/* An empty configuration is how a back end says that it has none. */
 	if (request == VHOST_USER_GET_CONFIG && m->size == 0)
 		min = 0;
-	if (m->size < min || m->size > max || (m->size && !size_agrees(m)))
+	if (m->size < min || m->size > max || (kind->reply_max && m->size && !size_agrees(m)))
 		return error_set(e, -EPROTO, "the peer answered %s with %u bytes", kind->name,
 				 m->size);
 	if (m->nfds > fds)
