@@ -646,7 +646,7 @@ Test(vhost, a_backend_that_is_gone_needs_reset, .timeout = 30)
 	p.f->log[0] = '\0';
 	vrig_kick(p.r, 0);
 	vrig_set_status(p.r, 0);
-	fake_check_log(p.f, "");
+	fake_check_log(p.f, "reset");
 	/* Each driver hears of it, and the VM lives. */
 	down(&p);
 	for (unsigned i = 0; i < FAKE_RINGS; i++)

@@ -407,7 +407,7 @@ Test(vhost_user, refusals_say_why, .timeout = 120)
 	} cases[] = {
 		{ "/nonexistent/x.sock", "", "nobody listens there" },
 		{ "SOCK", "ro=on", "ro= is for an image" },
-		{ "SOCK", "queues=2", "queues=2: SOCK has 1" },
+		{ "SOCK", "queues=2", "2 queues, but SOCK has 1" },
 		{ "SOCK", "ring=packed", "knows only split rings" },
 		{ "/nonexistent/y.sock", "server=on", "cannot listen" },
 		{ "DIR/z.sock", "server=on,timeout=1", "no back end has connected within 1 s" },
@@ -429,7 +429,7 @@ Test(vhost_user, refusals_say_why, .timeout = 120)
 			 strncmp(cases[i].target, "DIR", 3) == 0 ? cases[i].target + 3 : "");
 		snprintf(says, sizeof(says), "%s", cases[i].says);
 		if (strstr(says, "SOCK"))
-			snprintf(says, sizeof(says), "queues=2: %s has 1", files.sock);
+			snprintf(says, sizeof(says), "2 queues, but %s has 1", files.sock);
 		vrig_config(&config, &row_vhost_blk, target, cases[i].keys);
 		cr_expect_lt(row_vhost_blk.create(&r->host, &config, &dev, &e), 0);
 		cr_expect(strstr(e.msg, says), "\"%s\" does not say \"%s\"", e.msg, says);

@@ -128,7 +128,8 @@ static int report(struct vhost_user *u, int err, const struct error *e)
 {
 	if (!err || err == -ENOTCONN)
 		return err;
-	log_warn("%s: %s", u->b.name, e->msg);
+	if (!__atomic_exchange_n(&u->complained, true, __ATOMIC_RELAXED))
+		log_warn("%s: %s", u->b.name, e->msg);
 	return broken(u, err);
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "devices/backend/block_keys.h"
 #include "devices/virtio/vhost/backend.h"
@@ -157,6 +158,12 @@ static int open_user(struct vhost **out, const struct device_config *config, str
 
 	snprintf(name, sizeof(name), "blk%u.vhost", config->index % 1000);
 	if (!server && !is_socket(config->target)) {
+		if (access(config->target, F_OK) < 0)
+			return error_set_errno(
+				e, -errno,
+				"\"%s\" is no image, socket, naa.NAME (vhost-scsi) or "
+				"/dev/vhost-vdpa-N (vDPA)",
+				config->target);
 		options.path = NULL;
 		return open_child(out, config, &options, e);
 	}

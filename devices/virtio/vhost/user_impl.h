@@ -30,6 +30,7 @@ struct vhost_user {
 	uint64_t since_ms; /* when the connection was made */
 
 	uint64_t protocol; /* protocol features both have */
+	bool complained;   /* said what is wrong, since it was good last. Atomic */
 	bool broken;	   /* an operation failed: the connection is of no more use. Atomic */
 
 	/* The region of requests in flight, which only the other side looks into; fd -1: none. */

@@ -138,7 +138,8 @@ static void come_back(struct vhost_user *u, int sock)
 	struct error e = { .msg = "" };
 
 	if (begin(u, sock, &e)) {
-		log_warn("%s: %s", u->b.name, e.msg);
+		if (!__atomic_exchange_n(&u->complained, true, __ATOMIC_RELAXED))
+			log_warn("%s: %s", u->b.name, e.msg);
 		u->delay_ms = DELAY_MAX_MS; /* it is there, and no good */
 		try_later(u);
 		return;
@@ -183,8 +184,10 @@ static void hung_up(void *opaque, uint32_t events)
 	(void)events;
 	vhost_lost(&u->b, "it has hung up");
 	disconnect(u);
-	if (now_ms() - u->since_ms >= GOOD_MS)
+	if (now_ms() - u->since_ms >= GOOD_MS) {
 		u->delay_ms = DELAY_MIN_MS;
+		__atomic_store_n(&u->complained, false, __ATOMIC_RELAXED);
+	}
 	try_later(u);
 }
 
