@@ -477,6 +477,7 @@ static int limit_features(struct virtio_net *vn, struct error *e)
 
 	if (!vn->backend)
 		return 0;
+	owned |= vn->backend->own;
 	/* A queue is reset by stopping it, which all can. */
 	return vhost_limit_features(&vn->v, vn->backend, owned & ~VIRTIO_BIT(VIRTIO_F_RING_RESET),
 				    e);

@@ -1,8 +1,8 @@
 /*
  * --net=vhost: a virtio-net card whose frames somebody else moves. The target says who: a tap means
- * the kernel's vhost-net, /dev/vhost-vdpa-N a vDPA device. Cards of the first kind are
- * devices/virtio /net.c with another data plane, so that control queue, filters and offloads are
- * the same.
+ * the kernel's vhost-net, a socket a vhost-user back end (user_net.c), /dev/vhost-vdpa-N a vDPA
+ * device. Cards of the first two kinds are devices/virtio/net.c with another data plane, so that
+ * control queue, filters and offloads are the same.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "devices/registry.h"
 #include "devices/virtio/net_internal.h"
 #include "devices/virtio/vhost/kernel.h"
+#include "devices/virtio/vhost/user.h"
 #include "devices/virtio/vhost/vdpa.h"
 
 static int create_on_tap(struct device_host *host, const struct device_config *config,
@@ -45,6 +46,9 @@ static int create(struct device_host *host, const struct device_config *config, 
 {
 	if (vhost_vdpa_is_node(config->target))
 		return vhost_vdpa_create(host, config, VIRTIO_ID_NET, out, e);
+	/* No tap has a slash in its name. */
+	if (strchr(config->target, '/') || device_config_bool(config, "server"))
+		return vhost_user_net_create(host, config, out, e);
 	return create_on_tap(host, config, out, e);
 }
 
@@ -64,6 +68,7 @@ static const struct device_key keys[] = {
 	  .type = KEY_BOOL,
 	  .fallback = "on",
 	  .help = "offer MRG_RXBUF: a long frame in several small buffers" },
+	VHOST_USER_KEYS,
 	VIRTIO_KEYS("256"),
 	{ 0 },
 };
@@ -73,8 +78,9 @@ const struct device_row row_vhost_net = {
 	.model = MODEL_VHOST,
 	.hw = "virtio-net",
 	.preferred = true,
-	.summary = "virtio network card served by the kernel's vhost-net or by vDPA",
-	.target = "TAP|fd:N|/dev/vhost-vdpa-N",
+	.summary = "virtio network card served by the kernel's vhost-net, by the process at a "
+		   "socket or by vDPA",
+	.target = "TAP|fd:N|SOCKET|/dev/vhost-vdpa-N",
 	.target_required = true,
 	.keys = keys,
 	.capabilities = DEVICE_CAN_PAUSE,

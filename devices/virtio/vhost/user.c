@@ -2,6 +2,7 @@
  * What a vhost-user backend is told, and what it answers: see user.h. The operations of struct
  * vhost_ops as messages.
  */
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -263,6 +264,14 @@ static int set_memory(struct vhost *b, const struct guest_memory *memory)
 	return report(u, vhost_user_call(u, &m, &e), &e);
 }
 
+static void drop_inflight(struct vhost_user *u)
+{
+	if (u->inflight_fd >= 0)
+		close(u->inflight_fd);
+	u->inflight_fd = -1;
+	u->kept = false;
+}
+
 /* The region for requests in flight: theirs, kept by us, given back to whoever comes next. */
 static int get_inflight(struct vhost_user *u, struct error *e)
 {
@@ -279,9 +288,7 @@ static int get_inflight(struct vhost_user *u, struct error *e)
 	u->inflight_fd = vhost_user_take_fd(&m, 0);
 	if (u->inflight_fd < 0 || m.inflight.mmap_size == 0 ||
 	    m.inflight.mmap_size > INFLIGHT_MAX) {
-		if (u->inflight_fd >= 0)
-			close(u->inflight_fd);
-		u->inflight_fd = -1;
+		drop_inflight(u);
 		return broken(u,
 			      error_set(e, -EPROTO, "it gives no region for requests in flight"));
 	}
@@ -310,21 +317,17 @@ static int set_inflight(struct vhost_user *u, struct error *e)
 	return vhost_user_call(u, &m, e);
 }
 
-static void drop_inflight(struct vhost_user *u)
+/*
+ * The region of one that was lost is for where it was lost. If somebody else has served the ring
+ * meanwhile (a handover), nothing of it is true any more.
+ */
+static bool moved_on(const struct vhost_user *u, const struct vhost_vring *ring)
 {
-	if (u->inflight_fd >= 0)
-		close(u->inflight_fd);
-	u->inflight_fd = -1;
-}
+	const struct virtq_state *a = &u->base[ring->index], *b = &ring->base;
 
-static bool first_ring(const struct vhost_user *u)
-{
-	const struct vhost_plane *p = u->b.plane;
-
-	for (unsigned i = 0; i < p->nqueues; i++)
-		if (p->queue[i].active)
-			return false;
-	return true;
+	return u->kept &&
+	       (a->avail_idx != b->avail_idx || a->used_idx != b->used_idx ||
+		(ring->packed && (a->avail_wrap != b->avail_wrap || a->used_wrap != b->used_wrap)));
 }
 
 static int set_addr(struct vhost_user *u, const struct vhost_vring *ring, struct error *e)
@@ -366,13 +369,19 @@ static int set_ring(struct vhost_user *u, const struct vhost_vring *ring, struct
 static int set_vring(struct vhost *b, const struct vhost_vring *ring)
 {
 	struct vhost_user *u = vhost_user_of(b);
+	bool moved = moved_on(u, ring);
 	struct error e;
 	int err = 0;
 
-	if (vhost_user_can(u, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) && first_ring(u))
+	if (moved)
+		drop_inflight(u);
+	if (moved && u->active)
+		err = error_set(&e, -ESTALE, "its requests in flight are of another time");
+	else if (!u->active && vhost_user_can(u, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
 		err = set_inflight(u, &e);
 	if (!err)
 		err = set_ring(u, ring, &e);
+	u->active += !err;
 	u->base[ring->index] = ring->base;
 	return report(u, err, &e);
 }
@@ -434,6 +443,9 @@ static int get_base(struct vhost *b, unsigned index, struct virtq_state *base)
 		base->avail_idx = base->used_idx = m.state.num & 0x7fff;
 		base->avail_wrap = base->used_wrap = m.state.num >> 15 & 1;
 	}
+	/* Nothing is in flight: whoever goes on leaves the region behind. */
+	if (u->active && --u->active == 0)
+		drop_inflight(u);
 	return 0;
 }
 
@@ -456,14 +468,18 @@ static void reset(struct vhost *b)
 }
 
 /*
- * Who has the region knows where a packed ring was; what we say counts only if it had not begun. Of
- * split rings the end of the used ring is the right answer.
+ * Of a split ring, what the driver was not shown is not done. Of a packed one only who has the
+ * region knows; what we say counts only if it had not begun.
  */
 static int recover(struct vhost *b, unsigned index, struct virtq_state *base)
 {
 	struct vhost_user *u = vhost_user_of(b);
+	const struct virtio_queue *q = b->plane->queue[index].q;
 
-	if (u->inflight_fd < 0 || !(b->plane->v->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)))
+	if (!(b->plane->v->features & VIRTIO_BIT(VIRTIO_F_RING_PACKED)))
+		u->base[index].avail_idx = u->base[index].used_idx =
+			le16toh(__atomic_load_n(&q->ring.split.used->idx, __ATOMIC_ACQUIRE));
+	else if (u->inflight_fd < 0)
 		return -ENOTSUP;
 	*base = u->base[index];
 	return 0;
@@ -525,19 +541,11 @@ static void close_user(struct vhost *b)
 }
 
 const struct vhost_ops vhost_user_ops = {
-	.live_rings = true,
-	.set_features = set_features,
-	.set_memory = set_memory,
-	.set_vring = set_vring,
-	.set_call = set_call,
-	.enable = enable,
-	.start = start,
-	.get_base = get_base,
-	.reset = reset,
-	.recover = recover,
-	.get_config = get_config,
-	.set_config = set_config,
-	.tids = vhost_user_child_tids,
+	/* Not live: the region of requests in flight is for all rings. */
+	.set_features = set_features, .set_memory = set_memory, .set_vring = set_vring,
+	.set_call = set_call,	      .enable = enable,		.start = start,
+	.get_base = get_base,	      .reset = reset,		.recover = recover,
+	.get_config = get_config,     .set_config = set_config, .tids = vhost_user_child_tids,
 	.close = close_user,
 };
 

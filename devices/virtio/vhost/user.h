@@ -42,6 +42,9 @@ struct vhost_user_options {
  */
 int vhost_user_open(struct vhost **out, const struct vhost_user_options *options, struct error *e);
 
+/* user_net.c: the card of a flag whose target is a socket. */
+int vhost_user_net_create(struct device_host *host, const struct device_config *config,
+			  struct device **out, struct error *e);
 /* user_blk.c: the disk of a flag whose target is a socket or an image. */
 int vhost_user_blk_create(struct device_host *host, const struct device_config *config,
 			  struct device **out, struct error *e);

@@ -36,7 +36,9 @@ struct vhost_user {
 	/* The region of requests in flight, which only the other side looks into; fd -1: none. */
 	int inflight_fd;
 	struct vhost_user_inflight inflight;
-	struct virtq_state base[VIRTIO_MAX_QUEUES]; /* where each ring was started last */
+	unsigned active; /* rings that run */
+	bool kept;	 /* the region is that of a process that was lost */
+	struct virtq_state base[VIRTIO_MAX_QUEUES]; /* where each ring was started or lost last */
 };
 
 static inline struct vhost_user *vhost_user_of(struct vhost *b)

@@ -111,6 +111,8 @@ static int begin(struct vhost_user *u, int sock, struct error *e)
 	pthread_mutex_lock(&u->lock);
 	u->hangup.fd = sock;
 	u->protocol = 0;
+	u->active = 0;
+	u->kept = u->inflight_fd >= 0;
 	__atomic_store_n(&u->broken, false, __ATOMIC_RELEASE);
 	pthread_mutex_unlock(&u->lock);
 	err = vhost_user_greet(u, e);

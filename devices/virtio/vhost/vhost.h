@@ -82,6 +82,7 @@ struct vhost {
 	const struct vhost_ops *ops;
 	const char *name;	   /* "vhost-net", "/run/x.sock": for messages */
 	uint64_t features;	   /* what it offers, as virtio's bits */
+	uint64_t own;		   /* of a network card's: what it does in our stead, if it can */
 	unsigned rings;		   /* how many it can have */
 	bool returns;		   /* when lost it may come back (vhost_back()): wait for it */
 	uint64_t owned;		   /* the plane's: see vhost_limit_features() */
