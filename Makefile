@@ -26,7 +26,7 @@ SANFLAGS := $(if $(SAN),$(SAN_ON))
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DMVM_VERSION='"$(VERSION)"' -DMVM_DATADIR='"$(DATADIR)"'
 ALLFLAGS := -std=gnu17 -pthread $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS)
 LDALL    := -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANFLAGS) $(LDFLAGS)
-LIBS     := -lz -luring -lslirp
+LIBS     := -lz -luring -lslirp -lseccomp
 
 SRC := $(wildcard vmm/*.c vmm/$(ARCH)/*.c boot/*.c boot/$(ARCH)/*.c devices/*.c devices/*/*.c \
        devices/virtio/vhost/*.c)

@@ -5,5 +5,6 @@
 
 const struct command *const device_commands[] = {
 	&command_vfio,
+	&command_backend,
 	NULL,
 };

@@ -19,6 +19,7 @@
 #include "vmm/memory.h"
 
 struct pci_root;
+struct vhost_user_peer;
 struct device;
 
 enum device_class {
@@ -107,6 +108,8 @@ struct device_host {
 	struct pci_root *pci;
 	struct accounts *accounts; /* NULL: nothing is counted (tests) */
 	struct mmio_slots mmio_slots;
+	/* In a back-end process: the one device is for another VMM's guest, over vhost-user. */
+	struct vhost_user_peer *peer;
 	/* Asks the machine to end or restart; returns at once, any thread. */
 	void (*request)(struct device_host *host, enum machine_request request);
 };

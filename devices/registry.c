@@ -5,14 +5,18 @@
 
 const struct device_row *const device_registry[] = {
 	&row_virtio_net,
+	&row_vhost_net,
 	&row_virtio_blk,
+	&row_vhost_blk,
 	&row_ide,
 	&row_nvme,
 	&row_uart16550,
 	&row_virtio_console,
 	&row_virtio_rng,
 	&row_virtio_vsock,
+	&row_vhost_vsock,
 	&row_virtio_balloon,
+	&row_vhost_fs,
 	&row_rtc,
 	&row_i8042,
 	&row_acpi_power,

@@ -30,8 +30,13 @@ extern const struct device_row row_virtio_rng;
 extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
+extern const struct device_row row_vhost_net;
+extern const struct device_row row_vhost_blk;
+extern const struct device_row row_vhost_fs;
+extern const struct device_row row_vhost_vsock;
 
 extern const struct command command_vfio;
+extern const struct command command_backend;
 
 /* NULL-terminated: what mvm does with devices beside giving them to a machine; see vmm/command.h.
  */

@@ -120,7 +120,7 @@ void json_number(struct json_out *j, const char *name, int64_t number)
 	fprintf(j->out, "%" PRId64, number);
 }
 
-void json_bool(struct json_out *j, const char *name, bool value)
+void json_out_bool(struct json_out *j, const char *name, bool value)
 {
 	place(j, name);
 	fputs(value ? "true" : "false", j->out);

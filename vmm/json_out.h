@@ -26,6 +26,6 @@ void json_list_end(struct json_out *j);
 /* Bytes that are no UTF-8 become U+FFFD. NULL: null. */
 void json_text(struct json_out *j, const char *name, const char *text);
 void json_number(struct json_out *j, const char *name, int64_t number);
-void json_bool(struct json_out *j, const char *name, bool value);
+void json_out_bool(struct json_out *j, const char *name, bool value);
 
 #endif

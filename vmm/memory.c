@@ -25,6 +25,8 @@ static void add_region(struct guest_memory *m, uint64_t gpa, uint64_t size, void
 		.size = size,
 		.host = host,
 		.fd_offset = fd_offset,
+		.map = host,
+		.map_size = size,
 	};
 }
 
@@ -140,7 +142,7 @@ fail:
 void memory_destroy(struct guest_memory *m)
 {
 	for (unsigned i = 0; i < m->nregions; i++)
-		munmap(m->region[i].host, m->region[i].size);
+		munmap(m->region[i].map, m->region[i].map_size);
 	if (m->fd >= 0)
 		close(m->fd);
 	*m = (struct guest_memory){ .fd = -1 };

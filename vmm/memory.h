@@ -1,7 +1,8 @@
 /*
- * Guest RAM: one shared memfd, mapped once, seen by the guest below and above the PCI hole. The one
- * place where a guest address becomes a pointer: every access names an address and a length and is
- * checked against the regions. Regions do not change while vCPUs run, so readers take no lock.
+ * Guest RAM: one shared memfd, mapped once, seen by the guest below and above the PCI hole; or, in
+ * a back-end process, what another VMM has shared (memory_fds.c). The one place where a guest
+ * address becomes a pointer: every access names an address and a length and is checked against the
+ * regions. Regions do not change while vCPUs run, so readers take no lock.
  */
 #ifndef VMM_MEMORY_H
 #define VMM_MEMORY_H
@@ -13,17 +14,19 @@
 
 #include "vmm/error.h"
 
-#define MEMORY_MAX_REGIONS 4
+#define MEMORY_MAX_REGIONS 8
 
 struct memory_region {
 	uint64_t gpa;	    /* guest-physical address of the first byte */
 	uint64_t size;	    /* bytes */
 	uint8_t *host;	    /* where mvm sees it */
 	uint64_t fd_offset; /* the same place in the memfd, for vhost-user and VFIO */
+	void *map;	    /* what is mapped for it, for munmap(2) */
+	uint64_t map_size;
 };
 
 struct guest_memory {
-	int fd;
+	int fd;		    /* -1: of others, see memory_map_fds() */
 	uint64_t size;	    /* bytes of RAM over all regions */
 	uint64_t page_size; /* of the host's pages behind it */
 	unsigned pins;	    /* atomic: see memory_pin() */
@@ -44,6 +47,22 @@ struct memory_config {
 int memory_create(struct guest_memory *m, const struct memory_config *config, uint64_t low_limit,
 		  uint64_t high_base, struct error *e);
 void memory_destroy(struct guest_memory *m);
+
+/* RAM of somebody else's guest: where it is in a file. */
+struct memory_part {
+	uint64_t gpa, size;
+	int fd; /* stays the caller's */
+	uint64_t fd_offset;
+};
+
+/*
+ * Maps n parts, in any order, as *m. Nothing about them is trusted: -EINVAL for parts that overlap,
+ * wrap or are empty, for files that are not memory or are too short, -errno of mmap(2). What the
+ * owner may still do is to truncate a file that is not sealed against it: touching that is a
+ * SIGBUS, and whoever maps must see to what follows.
+ */
+int memory_map_fds(struct guest_memory *m, const struct memory_part *part, unsigned n,
+		   struct error *e);
 
 /*
  * [gpa, gpa + len) as one contiguous host pointer, or NULL if any byte of it is not RAM or it

@@ -46,7 +46,7 @@ struct threads {
 	struct block_list todo, done;
 	unsigned ntodo;
 	unsigned idle; /* workers that wait, or were just started: each takes one of todo */
-	unsigned nworkers;
+	unsigned nworkers, nnamed;
 	bool stop;
 	pthread_t worker[MAX_WORKERS];
 };
@@ -75,6 +75,9 @@ static void *worker(void *arg)
 	snprintf(name, sizeof(name), "%.10s-io", t->q.config.name);
 	account_thread_begin(t->q.config.account, name);
 	pthread_mutex_lock(&t->mutex);
+	/* Of itself, as that takes no file in /proc, which a sandbox may not have. */
+	snprintf(name, sizeof(name), "%.10s-io%u", t->q.config.name, t->nnamed++);
+	pthread_setname_np(pthread_self(), name);
 	for (;;) {
 		struct block_request *r;
 		uint64_t begin;
@@ -110,7 +113,6 @@ static void *worker(void *arg)
 /* Signals are the main thread's; t->mutex held. */
 static bool start_worker(struct threads *t)
 {
-	char name[16];
 	sigset_t all, old;
 	pthread_attr_t attr;
 	int err;
@@ -126,8 +128,7 @@ static bool start_worker(struct threads *t)
 	pthread_attr_destroy(&attr);
 	if (err)
 		return false;
-	snprintf(name, sizeof(name), "%.10s-io%u", t->q.config.name, t->nworkers);
-	pthread_setname_np(t->worker[t->nworkers++], name);
+	t->nworkers++;
 	t->idle++;
 	return true;
 }

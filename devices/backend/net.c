@@ -94,6 +94,11 @@ int net_set_offloads(struct net *net, uint32_t offloads)
 	return net->ops->set_offloads ? net->ops->set_offloads(net, offloads) : 0;
 }
 
+int net_set_filter(struct net *net, const uint8_t (*mac)[6], unsigned n, bool allmulti)
+{
+	return net->ops->set_filter ? net->ops->set_filter(net, mac, n, allmulti) : -EOPNOTSUPP;
+}
+
 struct net_queue *net_queue(struct net *net, unsigned index)
 {
 	return index < net->info.queues ? net->ops->queue(net, index) : NULL;
@@ -133,6 +138,12 @@ int net_queue_enable(struct net_queue *q, bool enable)
 	if (q->net->ops->enable)
 		return q->net->ops->enable(q, enable);
 	return enable ? 0 : -EOPNOTSUPP;
+}
+
+void net_queue_watch(struct net_queue *q)
+{
+	if (q->loop && q->net->ops->watch)
+		q->net->ops->watch(q);
 }
 
 int net_queue_fd(const struct net_queue *q)

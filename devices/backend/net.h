@@ -84,6 +84,12 @@ const struct net_info *net_info(const struct net *net);
  */
 int net_set_offloads(struct net *net, uint32_t offloads);
 
+/*
+ * For frames that go past the front end (vhost): only those to one of n addresses, or to any group
+ * if allmulti, come from now on; n = 0: all do. A hint, better too many than too few. Any thread.
+ */
+int net_set_filter(struct net *net, const uint8_t (*mac)[6], unsigned n, bool allmulti);
+
 struct net_queue *net_queue(struct net *net, unsigned index); /* NULL past the last */
 
 /* Gives it a loop and a client; it wants nothing yet. Main thread, once or after a stop. */
@@ -96,6 +102,8 @@ void net_queue_stop(struct net_queue *q);
  * at first. Any thread.
  */
 int net_queue_enable(struct net_queue *q, bool enable);
+/* Tells gone() although the front end wants no frames: they go elsewhere. Main thread. */
+void net_queue_watch(struct net_queue *q);
 /* The tap's descriptor, for a data plane elsewhere (vhost-net); it stays ours. -1: has none. */
 int net_queue_fd(const struct net_queue *q);
 const struct net_stats *net_queue_stats(const struct net_queue *q);
@@ -120,8 +128,8 @@ void net_flush(struct net_queue *q);
 
 /* ---- keys of a network card's flag ---- */
 
-/* Keys that every row with a backend of this kind has. */
-#define NET_KEYS                                                                                   \
+/* Keys of every card. */
+#define NET_CARD_KEYS                                                                              \
 	{ .name = "mac",                                                                           \
 	  .type = KEY_STRING,                                                                      \
 	  .help = "the card's address; default 52:54:00:6d:76:NN, NN the number of the card" },    \
@@ -130,10 +138,14 @@ void net_flush(struct net_queue *q);
 		  .min = 68,                                                                       \
 		  .max = 65520,                                                                    \
 		  .help = "largest packet, told to guest and backend" },                           \
-		{ .name = "link",                                                                  \
-		  .type = KEY_BOOL,                                                                \
-		  .fallback = "on",                                                                \
-		  .help = "is the cable plugged in at the start?" },                               \
+	{                                                                                          \
+		.name = "link", .type = KEY_BOOL, .fallback = "on",                                \
+		.help = "is the cable plugged in at the start?"                                    \
+	}
+
+/* Keys that every row with a backend of this kind has. */
+#define NET_KEYS                                                                                   \
+	NET_CARD_KEYS,                                                                             \
 		{ .name = "hostfwd",                                                               \
 		  .type = KEY_STRING,                                                              \
 		  .help = "user: host port to guest, as tcp::2222-:22 or "                         \

@@ -9,12 +9,15 @@
 /* As the calls of net.h with the same names; NULL where "may be NULL" is said. */
 struct net_ops {
 	void (*close)(struct net *net);
-	int (*set_offloads)(struct net *net, uint32_t offloads);     /* may be NULL: none */
+	int (*set_offloads)(struct net *net, uint32_t offloads); /* may be NULL: none */
+	int (*set_filter)(struct net *net, const uint8_t (*mac)[6], unsigned n,
+			  bool allmulti);			     /* may be NULL: none */
 	struct net_queue *(*queue)(struct net *net, unsigned index); /* index is in range */
 	int (*start)(struct net_queue *q, struct error *e); /* q->loop and client are set */
 	void (*stop)(struct net_queue *q);
 	int (*enable)(struct net_queue *q, bool enable); /* may be NULL */
 	int (*fd)(const struct net_queue *q);		 /* may be NULL: -1 */
+	void (*watch)(struct net_queue *q);		 /* may be NULL */
 	void (*want)(struct net_queue *q, bool want);
 	ssize_t (*receive)(struct net_queue *q, const struct iovec *iov, int niov);
 	/* Bytes taken, header included, or -errno. */

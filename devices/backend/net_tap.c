@@ -34,6 +34,7 @@ struct tap_queue {
 	int fd;
 	struct event_source source; /* in the loop only while something is wanted */
 	bool want_read, want_write;
+	bool watched;  /* tell when the tap is gone, whatever is wanted */
 	bool detached; /* atomic: by net_queue_enable(), from other threads */
 	bool dead;     /* the tap was deleted */
 };
@@ -65,7 +66,7 @@ static void watch(struct tap_queue *q)
 	uint32_t events = (q->want_read ? EPOLLIN : 0) | (q->want_write ? EPOLLOUT : 0);
 	int err = 0;
 
-	if (!events) {
+	if (!events && !q->watched) {
 		event_del(&q->source);
 	} else if (!q->source.loop) {
 		q->source.events = events;
@@ -77,10 +78,30 @@ static void watch(struct tap_queue *q)
 		log_error("%s: cannot watch the tap: %s", q->base.net->info.name, strerror(-err));
 }
 
+/* The kernel knows no device behind the descriptor (EBADFD): detached by us, or deleted by others.
+ */
+static void lost_device(struct tap_queue *q)
+{
+	q->want_read = q->watched = false;
+	watch(q);
+	if (q->dead || __atomic_load_n(&q->detached, __ATOMIC_ACQUIRE))
+		return;
+	q->dead = true;
+	log_warn("tap %s was deleted; the guest's cable is unplugged", q->base.net->info.name);
+	if (q->base.client->gone)
+		q->base.client->gone(q->base.opaque);
+}
+
 static void tap_event(void *opaque, uint32_t events)
 {
 	struct tap_queue *q = opaque;
+	struct ifreq ifr;
 
+	if (!q->want_read && !q->want_write) {
+		if (ioctl(q->fd, TUNGETIFF, &ifr) < 0)
+			lost_device(q);
+		return;
+	}
 	if (q->want_write && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		q->want_write = false;
 		watch(q);
@@ -99,20 +120,6 @@ static void tap_want(struct net_queue *queue, bool want)
 		q->want_read = want;
 		watch(q);
 	}
-}
-
-/* The kernel knows no device behind the descriptor (EBADFD): detached by us, or deleted by others.
- */
-static void lost_device(struct tap_queue *q)
-{
-	q->want_read = false;
-	watch(q);
-	if (q->dead || __atomic_load_n(&q->detached, __ATOMIC_ACQUIRE))
-		return;
-	q->dead = true;
-	log_warn("tap %s was deleted; the guest's cable is unplugged", q->base.net->info.name);
-	if (q->base.client->gone)
-		q->base.client->gone(q->base.opaque);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------- */
@@ -185,6 +192,29 @@ static int tap_set_offloads(struct net *net, uint32_t offloads)
 	return set_offloads(tap_of(net)->queue[0].fd, offloads);
 }
 
+/*
+ * The kernel's filter looks at the first few addresses exactly and at others by their hash, where
+ * it takes groups only; broadcasts are a group to it.
+ */
+static int tap_set_filter(struct net *net, const uint8_t (*mac)[6], unsigned n, bool allmulti)
+{
+	const size_t size = sizeof(struct tun_filter) + (n + 1) * 6;
+	struct tun_filter *filter = calloc(1, size);
+	int err;
+
+	if (!filter)
+		return -ENOMEM;
+	filter->flags = allmulti ? TUN_FLT_ALLMULTI : 0;
+	if (n) {
+		filter->count = (uint16_t)(n + 1);
+		memset(filter->addr[0], 0xff, 6);
+		memcpy(filter->addr[1], mac, (size_t)n * 6);
+	}
+	err = ioctl(tap_of(net)->queue[0].fd, TUNSETTXFILTER, filter) < 0 ? -errno : 0;
+	free(filter);
+	return err;
+}
+
 static int tap_enable(struct net_queue *queue, bool enable)
 {
 	struct tap_queue *q = queue_of(queue);
@@ -214,12 +244,18 @@ static int tap_start(struct net_queue *queue, struct error *e)
 	return 0;
 }
 
+static void tap_watch(struct net_queue *queue)
+{
+	queue_of(queue)->watched = true;
+	watch(queue_of(queue));
+}
+
 static void tap_stop(struct net_queue *queue)
 {
 	struct tap_queue *q = queue_of(queue);
 
 	event_del(&q->source);
-	q->want_read = q->want_write = false;
+	q->want_read = q->want_write = q->watched = false;
 }
 
 static struct net_queue *tap_queue_at(struct net *net, unsigned index)
@@ -245,11 +281,13 @@ static void tap_close(struct net *net)
 static const struct net_ops tap_ops = {
 	.close = tap_close,
 	.set_offloads = tap_set_offloads,
+	.set_filter = tap_set_filter,
 	.queue = tap_queue_at,
 	.start = tap_start,
 	.stop = tap_stop,
 	.enable = tap_enable,
 	.fd = tap_fd,
+	.watch = tap_watch,
 	.want = tap_want,
 	.receive = tap_receive,
 	.send = tap_send,

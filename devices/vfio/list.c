@@ -276,13 +276,13 @@ static void json_group(const struct listing *l, struct json_out *j, const struct
 	vfio_group_blockers(&group, blocked, sizeof(blocked));
 	json_object(j, "group");
 	json_number(j, "number", node->group);
-	json_bool(j, "viable", !*blocked);
+	json_out_bool(j, "viable", !*blocked);
 	json_list(j, "members");
 	for (unsigned i = 0; i < group.count; i++) {
 		json_object(j, NULL);
 		json_text(j, "name", group.member[i].name);
 		text_or_null(j, "driver", group.member[i].driver);
-		json_bool(j, "blocks", vfio_node_blocks(&group.member[i]));
+		json_out_bool(j, "blocks", vfio_node_blocks(&group.member[i]));
 		json_object_end(j);
 	}
 	json_list_end(j);
@@ -300,8 +300,8 @@ static void json_former(const struct listing *l, struct json_out *j, const char 
 	}
 	json_object(j, "former");
 	text_or_null(j, "driver", record.driver);
-	json_bool(j, "auto", record.pid != 0);
-	json_bool(j, "stale", record.pid != 0 && !vfio_state_owned(l->host, &record));
+	json_out_bool(j, "auto", record.pid != 0);
+	json_out_bool(j, "stale", record.pid != 0 && !vfio_state_owned(l->host, &record));
 	json_object_end(j);
 }
 

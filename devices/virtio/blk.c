@@ -15,7 +15,6 @@
 #include "devices/virtio/blk.h"
 #include "vmm/trace.h"
 
-#define MAX_QUEUES 16u
 /* What one request may ask for, so that draining never takes long. In sectors. */
 #define MAX_DISCARD_SECTORS (1u << 21)
 #define MAX_ZEROES_SECTORS  (1u << 17)
@@ -32,7 +31,7 @@ struct blk {
 	char serial[VIRTIO_BLK_ID_BYTES + 1];
 	bool writethrough; /* atomic: the guest changes it in configuration space */
 	unsigned nqueues;
-	struct blk_queue queue[MAX_QUEUES];
+	struct blk_queue queue[VIRTIO_BLK_MAX_QUEUES];
 };
 
 /* The private part of a chain. */
@@ -438,17 +437,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 
 static const struct device_key keys[] = {
 	BLOCK_KEYS,
-	BLOCK_SERIAL_KEY,
-	{ .name = "queues",
-	  .type = KEY_UINT,
-	  .fallback = "1",
-	  .min = 1,
-	  .max = MAX_QUEUES,
-	  .help = "request queues, each with its own thread" },
-	{ .name = "iothread",
-	  .type = KEY_BOOL,
-	  .fallback = "on",
-	  .help = "serve queues on threads of their own, not on the main one" },
+	VIRTIO_BLK_KEYS,
 	VIRTIO_KEYS("256"),
 	{ 0 },
 };

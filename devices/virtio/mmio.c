@@ -68,6 +68,14 @@ static void op_queue_interrupt(struct virtio_device *v, struct virtio_queue *q)
 	interrupt_raise(v->transport, VIRTIO_MMIO_INT_VRING);
 }
 
+/* The line has a level and a status that goes with it: no eventfd can do that. */
+static int op_queue_eventfd(struct virtio_device *v, struct virtio_queue *q)
+{
+	(void)v;
+	(void)q;
+	return -ENOTSUP;
+}
+
 static void op_config_interrupt(struct virtio_device *v)
 {
 	interrupt_raise(v->transport, VIRTIO_MMIO_INT_CONFIG);
@@ -300,6 +308,7 @@ static void op_destroy(struct virtio_device *v)
 
 static const struct virtio_transport_ops transport_ops = {
 	.queue_interrupt = op_queue_interrupt,
+	.queue_eventfd = op_queue_eventfd,
 	.config_interrupt = op_config_interrupt,
 	.device_reset = op_device_reset,
 	.machine_reset = op_machine_reset,

@@ -76,15 +76,17 @@ static const char *check_features(struct virtio_device *v, uint64_t features)
 	return NULL;
 }
 
-static uint64_t offered(const struct net_info *info, const struct device_config *config)
+static uint64_t offered(const struct net_info *info, const struct device_config *config, bool vhost)
 {
-	uint64_t bits =
-		VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS) |
-		VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX) |
-		VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_VLAN) |
-		VIRTIO_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) | VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |
-		VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX);
+	uint64_t bits = VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS) |
+			VIRTIO_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX) |
+			VIRTIO_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |
+			VIRTIO_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |
+			VIRTIO_BIT(VIRTIO_NET_F_SPEED_DUPLEX);
 
+	/* What net_set_filter() cannot do for frames that we do not see. */
+	if (!vhost)
+		bits |= VIRTIO_BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | VIRTIO_BIT(VIRTIO_NET_F_CTRL_VLAN);
 	if (device_config_bool(config, "mergeable"))
 		bits |= VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
 	if (device_config_given(config, "mtu"))
@@ -135,11 +137,29 @@ void virtio_net_set_status(struct virtio_net *vn, uint16_t clear, uint16_t set, 
 	pthread_mutex_unlock(&vn->status_lock);
 }
 
+/* The rings of a pair run while the driver uses it and the cable is in. */
+static void want_rings(struct net_pair *p)
+{
+	struct virtio_net *vn = p->vn;
+	bool wanted;
+
+	pthread_mutex_lock(&vn->wanted_lock);
+	pthread_mutex_lock(&p->rxq->lock);
+	wanted = p->rx.enabled;
+	pthread_mutex_unlock(&p->rxq->lock);
+	wanted = wanted && virtio_net_has_link(vn);
+	vhost_plane_enable(&vn->plane, p->rxq->index, wanted);
+	vhost_plane_enable(&vn->plane, p->txq->index, wanted);
+	pthread_mutex_unlock(&vn->wanted_lock);
+}
+
 static void set_link(struct virtio_net *vn, bool up)
 {
 	__atomic_store_n(&vn->link, up, __ATOMIC_RELAXED);
 	virtio_net_set_status(vn, up ? 0 : VIRTIO_NET_S_LINK_UP, up ? VIRTIO_NET_S_LINK_UP : 0,
 			      true);
+	for (unsigned i = 0; i < vn->npairs; i++)
+		want_rings(&vn->pair[i]);
 }
 
 void virtio_net_set_link(struct device *dev, bool up)
@@ -184,6 +204,7 @@ static void set_pair(struct net_pair *p, bool enable)
 	pthread_mutex_lock(&p->rxq->lock);
 	p->rx.enabled = enable;
 	pthread_mutex_unlock(&p->rxq->lock);
+	want_rings(p);
 	if (!enable)
 		net_queue_enable(p->backend, false);
 	virtio_queue_kick(p->rxq); /* its loop begins to listen to the backend, or ends it */
@@ -196,8 +217,28 @@ void virtio_net_use_pairs(struct virtio_net *vn, unsigned n)
 		set_pair(&vn->pair[i], i < n);
 }
 
+/* Frames that do not come by us are filtered where they come from, as well as that can. */
+static void filter_at_source(struct virtio_net *vn)
+{
+	const struct net_filter *f = &vn->filter;
+	uint8_t mac[1 + 2 * NET_FILTER_MACS][NET_MAC_LEN];
+	unsigned n = 0;
+
+	if (!f->promisc && !f->unicast.overflow) {
+		memcpy(mac[n++], f->mac, NET_MAC_LEN);
+		for (unsigned i = 0; i < f->unicast.n; i++)
+			memcpy(mac[n++], f->unicast.mac[i], NET_MAC_LEN);
+		for (unsigned i = 0; i < f->multicast.n; i++)
+			memcpy(mac[n++], f->multicast.mac[i], NET_MAC_LEN);
+	}
+	net_set_filter(vn->net, (const uint8_t(*)[NET_MAC_LEN])mac, n,
+		       f->allmulti || f->multicast.overflow);
+}
+
 void virtio_net_publish_filter(struct virtio_net *vn)
 {
+	if (vn->plane.v)
+		filter_at_source(vn);
 	for (unsigned i = 0; i < vn->npairs; i++) {
 		struct net_pair *p = &vn->pair[i];
 
@@ -271,6 +312,7 @@ static void driver_ok(struct virtio_device *v)
 	uint32_t offloads = virtio_net_receive_offloads(v->features);
 
 	__atomic_store_n(&vn->control, control, __ATOMIC_RELEASE);
+	vhost_plane_use(&vn->plane, control); /* those before it */
 	vn->filter.vlan = virtio_has(v, VIRTIO_NET_F_CTRL_VLAN);
 	for (unsigned i = 0; i < vn->npairs; i++) {
 		struct net_pair *p = &vn->pair[i];
@@ -282,6 +324,7 @@ static void driver_ok(struct virtio_device *v)
 		p->rx.segment = offloads & ~NET_OFFLOAD_CSUM;
 		p->rx.filter = vn->filter;
 		pthread_mutex_unlock(&p->rxq->lock);
+		want_rings(p);
 	}
 	net_set_offloads(vn->net, offloads);
 }
@@ -290,11 +333,19 @@ static void reset(struct virtio_device *v)
 {
 	struct virtio_net *vn = virtio_net_of(v);
 
+	vhost_plane_reset(&vn->plane);
 	net_filter_init(&vn->filter, vn->mac);
+	if (vn->plane.v)
+		net_set_filter(vn->net, NULL, 0, false);
 	net_set_offloads(vn->net, 0);
 	virtio_net_set_status(vn, VIRTIO_NET_S_ANNOUNCE, 0, false);
 	virtio_config_set(v, CONFIG(mac), vn->mac, sizeof(vn->mac));
 	virtio_net_use_pairs(vn, 1);
+}
+
+static void update(struct virtio_device *v)
+{
+	vhost_plane_update(&virtio_net_of(v)->plane);
 }
 
 static bool pull(struct virtio_queue *q)
@@ -319,6 +370,7 @@ static void detach(struct virtio_device *v)
 	for (unsigned i = 0; i < vn->npairs; i++)
 		if (vn->pair[i].started)
 			net_queue_stop(vn->pair[i].backend);
+	vhost_plane_fini(&vn->plane);
 }
 
 /* Queues and transport are gone, or were never made. */
@@ -330,7 +382,9 @@ static void destroy(struct virtio_device *v)
 		event_loop_destroy(vn->pair[i].loop);
 		net_rx_destroy(&vn->pair[i]);
 	}
+	vhost_close(vn->backend);
 	net_close(vn->net);
+	pthread_mutex_destroy(&vn->wanted_lock);
 	pthread_mutex_destroy(&vn->status_lock);
 	free(vn);
 }
@@ -341,6 +395,7 @@ static const struct virtio_device_ops net_ops = {
 	.drain = drain,
 	.check_features = check_features,
 	.driver_ok = driver_ok,
+	.update = update,
 	.reset = reset,
 	.detach = detach,
 	.destroy = destroy,
@@ -364,7 +419,7 @@ static int make_pair(struct virtio_net *vn, unsigned index, const struct device_
 	p->backend = net_queue(vn->net, index);
 	if (net_rx_init(p))
 		return error_set(e, -ENOMEM, "out of memory");
-	if (device_config_bool(config, "iothread")) {
+	if (!vn->backend && device_config_bool(config, "iothread")) {
 		snprintf(name, sizeof(name), index ? "%.10s.%u" : "%.10s", v->dev.name, index);
 		p->loop = event_loop_create(name, e);
 		if (!p->loop)
@@ -400,42 +455,84 @@ static int make_queues(struct virtio_net *vn, const struct device_config *config
 	return err;
 }
 
-int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
-		      struct device **out, struct error *e)
+/* The pairs' queues to whoever moves the frames. */
+static int bind_plane(struct virtio_net *vn, struct error *e)
 {
-	const struct net_info *info = net_info(net);
+	struct vhost *backend = vn->backend;
+	unsigned n = 2 * vn->npairs;
+
+	if (!backend)
+		return 0;
+	if (backend->rings < n)
+		return error_set(e, -EINVAL, "queues=%u: %s has %u", vn->npairs, backend->name,
+				 backend->rings / 2);
+	vn->backend = NULL; /* the plane's from here on */
+	net_queue_watch(vn->pair[0].backend);
+	return vhost_plane_init(&vn->plane, &vn->v, backend, n, vn->v.dev.host->loop, e);
+}
+
+/* What a backend must be able to do itself: the rings, and the header they have in front. */
+static int limit_features(struct virtio_net *vn, struct error *e)
+{
+	uint64_t owned = VHOST_RING_FEATURES | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
+
+	if (!vn->backend)
+		return 0;
+	owned |= vn->backend->own;
+	/* A queue is reset by stopping it, which all can. */
+	return vhost_limit_features(&vn->v, vn->backend, owned & ~VIRTIO_BIT(VIRTIO_F_RING_RESET),
+				    e);
+}
+
+static int make_device(struct virtio_net *vn, struct device_host *host,
+		       const struct device_config *config, struct error *e)
+{
 	const struct virtio_identity identity = {
 		.id = VIRTIO_ID_NET,
-		.features = offered(info, config),
-		.nqueues = 2 * info->queues + 1,
+		.features = offered(net_info(vn->net), config, vn->backend),
+		.nqueues = 2 * vn->npairs + 1,
 		.config_len = CONFIG_LEN,
 	};
-	struct virtio_net *vn = calloc(1, sizeof(*vn) + info->queues * sizeof(vn->pair[0]));
+	int err = virtio_device_init(&vn->v, &net_ops, &identity, host, config, e);
+
+	if (!err)
+		err = limit_features(vn, e);
+	if (err)
+		return err;
+	fill_config(vn, config);
+	err = make_queues(vn, config, e);
+	if (!err)
+		err = bind_plane(vn, e);
+	return err ? err : virtio_transport_create(&vn->v, config, e);
+}
+
+int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
+		      struct vhost *vhost, struct device **out, struct error *e)
+{
+	unsigned npairs = net_info(net)->queues;
+	struct virtio_net *vn = calloc(1, sizeof(*vn) + npairs * sizeof(vn->pair[0]));
 	int err;
 
 	if (!vn) {
+		vhost_close(vhost);
 		net_close(net);
 		return error_set(e, -ENOMEM, "out of memory");
 	}
 	vn->net = net;
-	vn->npairs = info->queues;
-	vn->control = 2 * info->queues;
+	vn->backend = vhost;
+	vn->npairs = npairs;
+	vn->control = 2 * npairs;
 	vn->link = device_config_bool(config, "link");
 	vn->status = vn->link ? VIRTIO_NET_S_LINK_UP : 0;
 	pthread_mutex_init(&vn->status_lock, NULL);
+	pthread_mutex_init(&vn->wanted_lock, NULL);
 	err = net_flag_mac(config, vn->mac, e);
 	if (err) {
 		destroy(&vn->v);
 		return err;
 	}
 	net_filter_init(&vn->filter, vn->mac);
-	err = virtio_device_init(&vn->v, &net_ops, &identity, host, config, e);
-	if (!err) {
-		fill_config(vn, config);
-		err = make_queues(vn, config, e);
-	}
-	if (!err)
-		err = virtio_transport_create(&vn->v, config, e);
+	err = make_device(vn, host, config, e);
 	if (err) {
 		virtio_device_fini(&vn->v);
 		destroy(&vn->v);
@@ -455,7 +552,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 	if (device_config_given(config, "queues"))
 		queues = (unsigned)device_config_uint(config, "queues");
 	err = net_open_flag(&net, config, queues, e);
-	return err ? err : virtio_net_create(host, config, net, out, e);
+	return err ? err : virtio_net_create(host, config, net, NULL, out, e);
 }
 
 static const struct device_key keys[] = {

@@ -7,8 +7,10 @@
  * nothing they write, and the pair's backend queue needs no lock. The state of each direction is
  * guarded by its virtqueue's lock, as vCPUs stop and reset queues.
  *
- * Lock order: v->lock, the control queue's lock, a receive queue's lock; the transmit queues' locks
- * are not taken together with another queue's.
+ * Or all pairs are in the hands of a vhost backend, and only the control queue is served here.
+ *
+ * Lock order: v->lock, the control queue's lock, wanted_lock, the plane's, a receive queue's lock;
+ * the transmit queues' locks are not taken together with another queue's.
  */
 #ifndef DEVICES_VIRTIO_NET_INTERNAL_H
 #define DEVICES_VIRTIO_NET_INTERNAL_H
@@ -18,6 +20,7 @@
 #include "devices/backend/net.h"
 #include "devices/virtio/chain_fifo.h"
 #include "devices/virtio/net_filter.h"
+#include "devices/virtio/vhost/vhost.h"
 #include "devices/virtio/virtio.h"
 
 /* Newer than the headers of Debian 12. */
@@ -94,7 +97,11 @@ struct net_pair {
 struct virtio_net {
 	struct virtio_device v; /* first */
 	struct net *net;
-	bool link;		     /* atomic: the cable is plugged in */
+	struct vhost *backend;	  /* who moves the frames; NULL: we do. Until `plane` owns it */
+	struct vhost_plane plane; /* empty without a backend */
+	pthread_mutex_t
+		wanted_lock; /* which rings of the plane are enabled follows link and pairs */
+	bool link;	     /* atomic: the cable is plugged in */
 	pthread_mutex_t status_lock; /* a leaf but for config_lock: guards status */
 	uint16_t status;
 	uint8_t mac[NET_MAC_LEN]; /* of the card */
@@ -135,10 +142,11 @@ void net_ctrl_process(struct virtio_queue *q, struct virtq_chain **chains, unsig
 /* ---- net.c ---- */
 
 /*
- * The device over a backend, which it owns from here on, also on failure. Tests come in here.
+ * The device over net, and with vhost (may be NULL) to move the frames; it owns both from here on,
+ * also on failure. Tests come in here.
  */
 int virtio_net_create(struct device_host *host, const struct device_config *config, struct net *net,
-		      struct device **out, struct error *e);
+		      struct vhost *vhost, struct device **out, struct error *e);
 
 /* GUEST_… feature bits → what the backend may send us. */
 uint32_t virtio_net_receive_offloads(uint64_t features);

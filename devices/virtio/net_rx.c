@@ -260,7 +260,7 @@ static void take_frame(struct net_pair *p, size_t len)
 
 static bool can_receive(const struct net_pair *p)
 {
-	return p->rxq->running && !p->rxq->held && p->rx.enabled && virtio_net_has_link(p->vn);
+	return virtio_queue_ours(p->rxq) && p->rx.enabled && virtio_net_has_link(p->vn);
 }
 
 /* Out of buffers: ask for a kick. True if some came before the driver could see that. */

@@ -61,7 +61,7 @@ void net_tx_writable(struct net_pair *p)
 	struct net_tx *tx = &p->tx;
 
 	pthread_mutex_lock(&p->txq->lock);
-	while (tx->fifo.oldest && p->txq->running && !p->txq->held) {
+	while (tx->fifo.oldest && virtio_queue_ours(p->txq)) {
 		if (!backend_takes(p, tx->fifo.oldest))
 			break;
 		virtio_queue_push(p->txq, chain_fifo_take(&tx->fifo), 0);

@@ -69,6 +69,16 @@ static void op_queue_interrupt(struct virtio_device *v, struct virtio_queue *q)
 	interrupt(v->transport, __atomic_load_n(&q->vector, __ATOMIC_RELAXED), ISR_QUEUE);
 }
 
+static int op_queue_eventfd(struct virtio_device *v, struct virtio_queue *q)
+{
+	struct virtio_pci *p = v->transport;
+	uint16_t vector = __atomic_load_n(&q->vector, __ATOMIC_RELAXED);
+
+	if (!pci_msix_enabled(&p->f) || vector == VIRTIO_MSI_NO_VECTOR)
+		return -ENOTSUP;
+	return pci_msix_eventfd(&p->f, vector);
+}
+
 static void op_config_interrupt(struct virtio_device *v)
 {
 	struct virtio_pci *p = v->transport;
@@ -190,6 +200,12 @@ static void config_written(struct pci_function *f, unsigned offset, unsigned siz
 		virtio_hold(p->v, VIRTIO_HOLD_DMA, !pci_bus_master(f));
 		pthread_mutex_unlock(&p->v->lock);
 	}
+	/* Interrupts may be messages now, or a pin. */
+	if (touches(offset, size, f->msix.capability + PCI_MSIX_FLAGS, 2)) {
+		pthread_mutex_lock(&p->v->lock);
+		virtio_update(p->v);
+		pthread_mutex_unlock(&p->v->lock);
+	}
 }
 
 static const struct pci_function_ops function_ops = {
@@ -270,6 +286,7 @@ static void op_destroy(struct virtio_device *v)
 
 static const struct virtio_transport_ops transport_ops = {
 	.queue_interrupt = op_queue_interrupt,
+	.queue_eventfd = op_queue_eventfd,
 	.config_interrupt = op_config_interrupt,
 	.device_reset = op_device_reset,
 	.machine_reset = op_machine_reset,

@@ -82,6 +82,12 @@ static void vector_write(struct virtio_pci *p, uint16_t *vector, uint32_t value)
 	__atomic_store_n(vector, (uint16_t)value, __ATOMIC_RELAXED);
 }
 
+static void queue_vector_write(struct virtio_pci *p, struct virtio_queue *q, uint32_t value)
+{
+	vector_write(p, &q->vector, value);
+	virtio_update(p->v);
+}
+
 static void common_reg_write(struct virtio_pci *p, int reg, unsigned half, uint32_t value)
 {
 	struct virtio_queue *q = virtio_selected_queue(p->v);
@@ -91,7 +97,7 @@ static void common_reg_write(struct virtio_pci *p, int reg, unsigned half, uint3
 	else if (reg == CONFIG_MSIX_VECTOR)
 		vector_write(p, &p->config_vector, value);
 	else if (q) /* QUEUE_MSIX_VECTOR: the others are read-only */
-		vector_write(p, &q->vector, value);
+		queue_vector_write(p, q, value);
 	else
 		virtio_misuse(p->v, "vector of a queue that does not exist written");
 }

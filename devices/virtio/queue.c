@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "devices/virtio/queue_internal.h"
+#include "devices/virtio/queue_track.h"
 
 #include <linux/virtio_config.h>
 
@@ -36,6 +37,7 @@ int virtq_init(struct virtq *q, const struct guest_memory *memory, uint16_t max_
 
 void virtq_destroy(struct virtq *q)
 {
+	virtq_track(q, NULL, 0);
 	free(q->chains);
 	free(q->blocks);
 	*q = (struct virtq){ 0 };
@@ -225,6 +227,8 @@ int virtq_start(struct virtq *q, const struct virtq_config *config, const struct
 	err = q->ring->map(q, config);
 	if (!err)
 		err = begin_at(q, state);
+	if (!err && q->track)
+		err = virtq_track_begin(q);
 	q->started = !err;
 	return err;
 }
@@ -265,6 +269,8 @@ unsigned virtq_pop(struct virtq *q, struct virtq_chain **chains, unsigned max)
 	if (!running(q))
 		return 0;
 	q->throttled = false;
+	if (q->track && virtq_track_waiting(q))
+		return virtq_track_retake(q, chains, max);
 	return q->ring->pop(q, chains, max);
 }
 

@@ -37,6 +37,7 @@ struct virtq_chain {
 	bool done; /* in order: given back, waits for those before it */
 	uint32_t written;
 	uint64_t taken;		  /* for the one who counts latencies: when, or 0 */
+	uint16_t entry;		  /* packed and tracked: where it is noted */
 	struct virtq_chain *next; /* in order: made available after this one; else the pool's */
 	struct iovec *block;	  /* VIRTQ_MAX_IOV iovecs, or NULL */
 	struct iovec inline_iov[VIRTQ_INLINE_IOV];
@@ -72,6 +73,7 @@ static inline struct virtq_state virtq_state_reset(void)
 }
 
 struct virtq_ring_ops;
+struct virtq_track;
 
 struct virtq {
 	const struct guest_memory *memory;
@@ -106,6 +108,8 @@ struct virtq {
 		} packed;
 	};
 
+	struct virtq_track *track; /* NULL: nobody wants to know what is in flight */
+
 	/* In order: all chains taken and not published, oldest first. */
 	struct virtq_chain *oldest, *newest;
 
@@ -139,6 +143,18 @@ void virtq_stop(struct virtq *q);
 struct virtq_state virtq_get_state(const struct virtq *q);
 /* Goes on from there, the rings staying where they are. -EBUSY while chains are out, -EINVAL. */
 int virtq_set_state(struct virtq *q, const struct virtq_state *state);
+
+/*
+ * What is in flight is noted in `region`, memory that outlives this process, as vhost-user's
+ * INFLIGHT_SHMFD has it: if we are killed, whoever starts the queue with the same region goes on
+ * from there, and the chains that were out come first again. The state given to virtq_start()
+ * counts only for a region that is all zero. Called before virtq_start(), with nothing in flight;
+ * region NULL ends it. Not for devices that unpop. -ENOMEM, -EINVAL (region too small or
+ * misaligned).
+ */
+int virtq_track(struct virtq *q, void *region, size_t len);
+/* Bytes that a queue of so many descriptors needs, in either format. */
+size_t virtq_track_size(unsigned queue_size);
 
 /*
  * Takes up to max chains that the driver has made available, in one pass. 0: none, broken, or

@@ -20,9 +20,16 @@ struct virtq_ring_ops {
 	enum virtq_notify (*publish)(struct virtq *q);
 	void (*disable_kicks)(struct virtq *q);
 	bool (*enable_kicks)(struct virtq *q);
+	/* q->at, in_flight and q->track from what the region says. 0, or after virtq_break(). */
+	int (*recover)(struct virtq *q);
+	/* Takes the chain that is noted at `index` once more. 0, -EINVAL, -EAGAIN (throttled). */
+	int (*retake)(struct virtq *q, struct virtq_chain *chain, unsigned index);
 };
 
 extern const struct virtq_ring_ops virtq_split_ops, virtq_packed_ops;
+
+#define VIRTQ_F_AVAIL ((uint16_t)(1u << VRING_PACKED_DESC_F_AVAIL))
+#define VIRTQ_F_USED  ((uint16_t)(1u << VRING_PACKED_DESC_F_USED))
 
 /* A descriptor as read, once. */
 struct virtq_desc {

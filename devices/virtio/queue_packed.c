@@ -3,9 +3,10 @@
  * structures. Virtio 1.2 section 2.8.
  */
 #include "devices/virtio/queue_internal.h"
+#include "devices/virtio/queue_track.h"
 
-#define F_AVAIL ((uint16_t)(1u << VRING_PACKED_DESC_F_AVAIL))
-#define F_USED	((uint16_t)(1u << VRING_PACKED_DESC_F_USED))
+#define F_AVAIL VIRTQ_F_AVAIL
+#define F_USED	VIRTQ_F_USED
 
 static int packed_map(struct virtq *q, const struct virtq_config *config)
 {
@@ -48,6 +49,13 @@ static int walk_indirect(struct virtq *q, struct virtq_chain *chain, const struc
 	return 0;
 }
 
+static int add(struct virtq *q, struct virtq_chain *chain, const struct virtq_desc *d)
+{
+	if (d->flags & VRING_DESC_F_INDIRECT)
+		return walk_indirect(q, chain, d);
+	return virtq_chain_add(q, chain, d->addr, d->len, d->flags & VRING_DESC_F_WRITE);
+}
+
 /* Takes the chain at ring position `at`; the driver made all of it available at once. */
 static int walk(struct virtq *q, struct virtq_chain *chain, unsigned at)
 {
@@ -55,13 +63,10 @@ static int walk(struct virtq *q, struct virtq_chain *chain, unsigned at)
 
 	for (unsigned slots = 1; slots <= room; slots++) {
 		struct virtq_desc d = virtq_desc_load(&q->packed.desc[at], true);
-		int err;
+		int err = add(q, chain, &d);
 
-		if (d.flags & VRING_DESC_F_INDIRECT)
-			err = walk_indirect(q, chain, &d);
-		else
-			err = virtq_chain_add(q, chain, d.addr, d.len,
-					      d.flags & VRING_DESC_F_WRITE);
+		if (!err && q->track)
+			err = virtq_track_packed_take(q, &d, slots - 1);
 		if (err)
 			return err;
 		if (!(d.flags & VRING_DESC_F_NEXT)) {
@@ -105,9 +110,13 @@ static unsigned packed_pop(struct virtq *q, struct virtq_chain **chains, unsigne
 			break;
 		}
 		if (walk(q, chain, q->at.avail_idx) < 0) {
+			if (q->track)
+				virtq_track_packed_drop(q);
 			virtq_chain_abandon(q, chain);
 			break;
 		}
+		if (q->track)
+			chain->entry = virtq_track_packed_taken(q);
 		virtq_chain_commit(q, chain);
 		advance(q, &q->at.avail_idx, &q->at.avail_wrap, chain->slots);
 		q->in_flight += chain->slots;
@@ -120,10 +129,63 @@ static void packed_unpop(struct virtq *q, const struct virtq_chain *chain)
 {
 	unsigned back = q->at.avail_idx < chain->slots ? q->size : 0;
 
+	if (q->track)
+		virtq_track_packed_untake(q, chain->entry);
 	if (back)
 		q->at.avail_wrap = !q->at.avail_wrap;
 	q->at.avail_idx = (uint16_t)(q->at.avail_idx + back - chain->slots);
 	q->in_flight -= chain->slots;
+}
+
+static int packed_retake(struct virtq *q, struct virtq_chain *chain, unsigned index)
+{
+	unsigned at = index;
+
+	for (unsigned slots = 1; slots <= q->size; slots++) {
+		struct virtq_desc d = virtq_track_packed_noted(q, &at);
+		int err = add(q, chain, &d);
+
+		if (err)
+			return err;
+		if (!(d.flags & VRING_DESC_F_NEXT)) {
+			/* As many as were counted when it was found, or positions would be wrong.
+			 */
+			if (slots != virtq_track_packed_slots(q, index))
+				break;
+			chain->id = d.next;
+			chain->slots = (uint16_t)slots;
+			chain->entry = (uint16_t)index;
+			return 0;
+		}
+	}
+	return virtq_break(q, "region of requests in flight is damaged");
+}
+
+static int packed_recover(struct virtq *q)
+{
+	unsigned slots;
+	int err = virtq_track_packed_recover(q, &slots);
+
+	if (err)
+		return err;
+	q->at.avail_idx = q->at.used_idx;
+	q->at.avail_wrap = q->at.used_wrap;
+	advance(q, &q->at.avail_idx, &q->at.avail_wrap, slots);
+	q->published = q->at.used_idx;
+	return 0;
+}
+
+/* Tracked: one chain after the other, each shown to the driver and then noted as done. */
+static void show_tracked(struct virtq *q)
+{
+	unsigned pos;
+	uint16_t flags;
+
+	for (unsigned i = 0; virtq_track_packed_showing(q, i, &pos, &flags); i++) {
+		virtq_store16_release(&q->packed.desc[pos].flags, flags);
+		virtq_track_packed_shown(q);
+	}
+	virtq_track_packed_published(q);
 }
 
 /*
@@ -134,12 +196,15 @@ static void packed_put_used(struct virtq *q, const struct virtq_chain *chain, ui
 {
 	struct vring_packed_desc *d = &q->packed.desc[q->at.used_idx];
 	uint16_t flags = q->at.used_wrap ? F_AVAIL | F_USED : 0;
+	unsigned pos = 0;
 
 	if (written)
 		flags |= VRING_DESC_F_WRITE;
 	__atomic_store_n(&d->id, htole16(chain->id), __ATOMIC_RELAXED);
 	__atomic_store_n(&d->len, htole32(written), __ATOMIC_RELAXED);
-	if (q->pending)
+	if (q->track)
+		pos = q->at.used_idx;
+	else if (q->pending)
 		virtq_store16_release(&d->flags, flags);
 	else
 		q->pending_flags = flags;
@@ -147,6 +212,8 @@ static void packed_put_used(struct virtq *q, const struct virtq_chain *chain, ui
 	q->pending_slots = (uint16_t)(q->pending_slots + chain->slots);
 	advance(q, &q->at.used_idx, &q->at.used_wrap, chain->slots);
 	q->in_flight -= chain->slots;
+	if (q->track)
+		virtq_track_packed_used(q, chain, pos, flags);
 }
 
 /*
@@ -172,7 +239,10 @@ static enum virtq_notify packed_publish(struct virtq *q)
 	uint16_t flags;
 	bool notify;
 
-	virtq_store16_release(&q->packed.desc[q->published].flags, q->pending_flags);
+	if (q->track)
+		show_tracked(q);
+	else
+		virtq_store16_release(&q->packed.desc[q->published].flags, q->pending_flags);
 	q->published = q->at.used_idx;
 	q->pending_slots = 0;
 	/* The driver stores its wish, then looks for used descriptors; we the other way round. */
@@ -225,4 +295,6 @@ const struct virtq_ring_ops virtq_packed_ops = {
 	.publish = packed_publish,
 	.disable_kicks = packed_disable_kicks,
 	.enable_kicks = packed_enable_kicks,
+	.recover = packed_recover,
+	.retake = packed_retake,
 };

@@ -2,6 +2,7 @@
  * Split virtqueues: descriptor table, available ring, used ring. Virtio 1.2 section 2.7.
  */
 #include "devices/virtio/queue_internal.h"
+#include "devices/virtio/queue_track.h"
 
 /* The driver's used_event and our avail_event live behind the rings (section 2.7.7, 2.7.10). */
 static const uint16_t *used_event(const struct virtq *q)
@@ -87,6 +88,8 @@ static unsigned split_pop(struct virtq *q, struct virtq_chain **chains, unsigned
 			break;
 		}
 		virtq_chain_commit(q, chain);
+		if (q->track)
+			virtq_track_split_take(q, head);
 		q->at.avail_idx++;
 		q->in_flight++;
 		chains[n] = chain;
@@ -94,9 +97,22 @@ static unsigned split_pop(struct virtq *q, struct virtq_chain **chains, unsigned
 	return n;
 }
 
+static int split_retake(struct virtq *q, struct virtq_chain *chain, unsigned index)
+{
+	chain->id = (uint16_t)index;
+	chain->slots = 1;
+	return walk(q, chain, (const uint8_t *)q->split.desc, q->size, index, false);
+}
+
+static int split_recover(struct virtq *q)
+{
+	return virtq_track_split_recover(q, virtq_load16_acquire(&q->split.used->idx));
+}
+
 static void split_unpop(struct virtq *q, const struct virtq_chain *chain)
 {
-	(void)chain;
+	if (q->track)
+		virtq_track_split_untake(q, chain->id);
 	q->at.avail_idx--;
 	q->in_flight--;
 }
@@ -110,6 +126,8 @@ static void split_put_used(struct virtq *q, const struct virtq_chain *chain, uin
 	q->at.used_idx++;
 	q->in_flight--;
 	q->pending = true;
+	if (q->track)
+		virtq_track_split_used(q, chain->id);
 }
 
 static enum virtq_notify split_publish(struct virtq *q)
@@ -119,6 +137,8 @@ static enum virtq_notify split_publish(struct virtq *q)
 
 	virtq_store16_release(&q->split.used->idx, q->at.used_idx);
 	q->published = q->at.used_idx;
+	if (q->track)
+		virtq_track_split_published(q);
 	/* The driver stores its wish, then looks at idx; we the other way round (§2.7.7.2). */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (q->event_idx)
@@ -160,4 +180,6 @@ const struct virtq_ring_ops virtq_split_ops = {
 	.publish = split_publish,
 	.disable_kicks = split_disable_kicks,
 	.enable_kicks = split_enable_kicks,
+	.recover = split_recover,
+	.retake = split_retake,
 };

@@ -123,7 +123,7 @@ static void serve(struct virtio_queue *q)
 {
 	unsigned budget = BUDGET;
 
-	if (!q->running || q->held || (q->v->ops->pull && q->v->ops->pull(q)))
+	if (!virtio_queue_ours(q) || (q->v->ops->pull && q->v->ops->pull(q)))
 		return;
 	q->serving = true;
 	while (pass(q, &budget))
@@ -188,6 +188,17 @@ void virtio_serve_hold(struct virtio_queue *q, unsigned held)
 	pthread_mutex_unlock(&q->lock);
 	if (wake)
 		virtio_queue_kick(q);
+}
+
+void virtio_queue_set_outside(struct virtio_queue *q, bool outside)
+{
+	pthread_mutex_lock(&q->lock);
+	if (q->outside != outside) {
+		q->outside = outside;
+		/* Not taken out of the loop: that would be to wait for it. */
+		event_modify(&q->kick, outside ? 0 : EPOLLIN | EPOLLET);
+	}
+	pthread_mutex_unlock(&q->lock);
 }
 
 struct virtq_state virtio_queue_get_state(struct virtio_queue *q)

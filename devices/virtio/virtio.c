@@ -54,6 +54,7 @@ static void device_reset(struct virtio_device *v)
 {
 	for (unsigned i = 0; i < v->nqueues; i++)
 		virtio_serve_stop(&v->queue[i]);
+	virtio_update(v);
 	for (unsigned i = 0; i < v->nqueues; i++)
 		queue_registers_reset(&v->queue[i]);
 	v->driver_features = 0;
@@ -102,6 +103,7 @@ static void driver_ok(struct virtio_device *v)
 	for (unsigned i = 0; i < v->nqueues; i++)
 		if (v->queue[i].enabled)
 			queue_go(&v->queue[i]);
+	virtio_update(v);
 }
 
 void virtio_set_status(struct virtio_device *v, uint8_t value)
@@ -127,6 +129,28 @@ void virtio_set_status(struct virtio_device *v, uint8_t value)
 		else
 			virtio_misuse(v, "DRIVER_OK without FEATURES_OK");
 	}
+}
+
+const char *virtio_adopt_features(struct virtio_device *v, uint64_t features)
+{
+	const char *why;
+
+	if (features & ~v->offered)
+		return "features accepted that were not offered";
+	why = v->ops->check_features ? v->ops->check_features(v, features) : NULL;
+	if (why)
+		return why;
+	v->driver_features = v->features = features;
+	status_add(v, VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
+			      VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
+	if (v->ops->driver_ok)
+		v->ops->driver_ok(v);
+	return NULL;
+}
+
+void virtio_disown(struct virtio_device *v)
+{
+	device_reset(v);
 }
 
 /* ---- features -------------------------------------------------------------------------------- */
@@ -289,8 +313,10 @@ void virtio_queue_enable(struct virtio_queue *q)
 	}
 	q->enabled = true;
 	q->reconfigurable = false;
-	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
+	if (status & VIRTIO_CONFIG_S_DRIVER_OK) {
 		queue_go(q);
+		virtio_update(q->v);
+	}
 }
 
 /*
@@ -302,6 +328,7 @@ void virtio_queue_disable(struct virtio_queue *q)
 	if (!q->enabled)
 		return;
 	virtio_serve_stop(q);
+	virtio_update(q->v);
 	q->enabled = false;
 }
 
@@ -313,6 +340,7 @@ void virtio_queue_reset(struct virtio_queue *q)
 		return;
 	}
 	virtio_serve_stop(q);
+	virtio_update(q->v);
 	queue_registers_reset(q);
 	q->reconfigurable = true;
 }
@@ -326,6 +354,7 @@ void virtio_hold(struct virtio_device *v, unsigned reason, bool hold)
 	v->held = held;
 	for (unsigned i = 0; i < v->nqueues; i++)
 		virtio_serve_hold(&v->queue[i], held);
+	virtio_update(v);
 }
 
 /* ---- life cycle ------------------------------------------------------------------------------ */

@@ -35,6 +35,11 @@ struct virtio_queue;
 struct virtio_transport_ops {
 	/* The driver wants to hear of used buffers of q; q->lock held. */
 	void (*queue_interrupt)(struct virtio_device *v, struct virtio_queue *q);
+	/*
+	 * The eventfd whose signal does the same without us, for data planes elsewhere; -errno if
+	 * there is none now. v->lock held; virtio_update() follows when the answer changes.
+	 */
+	int (*queue_eventfd)(struct virtio_device *v, struct virtio_queue *q);
 	/* Configuration or NEEDS_RESET has changed. Any thread. */
 	void (*config_interrupt)(struct virtio_device *v);
 	/* The driver has reset the device: interrupts go quiet, vectors are unset. v->lock held. */
@@ -71,6 +76,12 @@ struct virtio_device_ops {
 	/* A write inside configuration space, 1, 2, 4 or 8 bytes. v->lock held. NULL: read-only. */
 	void (*config_write)(struct virtio_device *v, unsigned offset, unsigned size,
 			     uint64_t value);
+	/*
+	 * For data planes elsewhere (vhost): queues were started, stopped or held, or their
+	 * interrupts go another way now. When this returns, nobody touches a queue that is
+	 * not virtio_queue_due() any more. v->lock held. May be NULL.
+	 */
+	void (*update)(struct virtio_device *v);
 	/* After all queues have stopped. v->lock held. May be NULL. */
 	void (*reset)(struct virtio_device *v);
 	/* The queues go next: no timer, socket or backend may use them after this. Or NULL. */
@@ -92,6 +103,8 @@ struct virtio_queue_stats {
 /* Why a queue is not served although the driver has started it. */
 #define VIRTIO_HOLD_PAUSE (1u << 0) /* the machine is paused */
 #define VIRTIO_HOLD_DMA	  (1u << 1) /* the transport may not access memory (bus master off) */
+#define VIRTIO_HOLD_MOVE  (1u << 2) /* it goes from one data plane to another */
+#define VIRTIO_HOLD_OFF	  (1u << 3) /* vhost-user: the front end has disabled the ring */
 
 struct virtio_queue {
 	struct virtio_device *v;
@@ -111,6 +124,7 @@ struct virtio_queue {
 	struct virtq ring;
 	struct virtq_state state; /* where the next start begins */
 	bool running;
+	bool outside;  /* a data plane elsewhere serves it, not serve.c */
 	bool serving;  /* inside a turn of the loop */
 	unsigned held; /* VIRTIO_HOLD_… */
 	struct virtio_queue_stats stats;
@@ -156,18 +170,13 @@ struct virtio_identity {
 	unsigned config_len;
 };
 
-/* Keys every virtio row has; queue_size is the default as text. */
-#define VIRTIO_KEYS(queue_size_default)                                                            \
-	{ .name = "transport",                                                                     \
+/* Keys of the queues; defaults as text. */
+#define VIRTIO_RING_KEYS(ring_default, queue_size_default)                                         \
+	{ .name = "ring",                                                                          \
 	  .type = KEY_ENUM,                                                                        \
-	  .fallback = "pci",                                                                       \
-	  .choices = "pci|mmio",                                                                   \
-	  .help = "how the guest finds it: a PCI function, or registers that ACPI names" },        \
-		{ .name = "ring",                                                                  \
-		  .type = KEY_ENUM,                                                                \
-		  .fallback = "split",                                                             \
-		  .choices = "split|packed",                                                       \
-		  .help = "format of the virtqueues offered to the guest" },                       \
+	  .fallback = ring_default,                                                                \
+	  .choices = "split|packed",                                                               \
+	  .help = "format of the virtqueues offered to the guest" },                               \
 		{ .name = "queue-size",                                                            \
 		  .type = KEY_UINT,                                                                \
 		  .fallback = queue_size_default,                                                  \
@@ -186,6 +195,15 @@ struct virtio_identity {
 		.name = "in-order", .type = KEY_BOOL, .fallback = "off",                           \
 		.help = "offer IN_ORDER: requests complete in the order they came"                 \
 	}
+
+/* Keys every virtio row has; queue_size is the default as text. */
+#define VIRTIO_KEYS(queue_size_default)                                                            \
+	{ .name = "transport",                                                                     \
+	  .type = KEY_ENUM,                                                                        \
+	  .fallback = "pci",                                                                       \
+	  .choices = "pci|mmio",                                                                   \
+	  .help = "how the guest finds it: a PCI function, or registers that ACPI names" },        \
+		VIRTIO_RING_KEYS("split", queue_size_default)
 
 /*
  * Sets up v (zeroed memory, embedded first in the device). Undone by virtio_device_fini(), also
@@ -283,8 +301,43 @@ static inline struct virtio_queue *virtio_selected_queue(struct virtio_device *v
 	return virtio_queue_at(v, v->queue_select);
 }
 
-/* ---- for data planes that take a queue over (vhost); queues held and drained ---- */
+/* Queues were started or stopped, or an answer of queue_eventfd() has changed. v->lock held. */
+static inline void virtio_update(struct virtio_device *v)
+{
+	if (v->ops->update)
+		v->ops->update(v);
+}
 
+/*
+ * ---- for vhost-user's server: another VMM has played the transport, and this is what it and the
+ * driver agreed on. The device is as after DRIVER_OK; its queues are started and stopped one by one
+ * by virtio_serve_start() and virtio_serve_stop(). Why not, or NULL. v->lock held ----
+ */
+const char *virtio_adopt_features(struct virtio_device *v, uint64_t features);
+/* Whatever was adopted is over; all queues stop. v->lock held. */
+void virtio_disown(struct virtio_device *v);
+
+/* ---- for data planes that take a queue over (vhost) ---- */
+
+/* May the queue be worked on now, by whoever has it? q->lock held. */
+static inline bool virtio_queue_due(const struct virtio_queue *q)
+{
+	return q->running && !q->held;
+}
+
+/* … by us? */
+static inline bool virtio_queue_ours(const struct virtio_queue *q)
+{
+	return virtio_queue_due(q) && !q->outside;
+}
+
+/*
+ * From now on somebody else hears the doorbell and serves the queue, or we again. No chain is out,
+ * and the queue is held or not started.
+ */
+void virtio_queue_set_outside(struct virtio_queue *q, bool outside);
+
+/* Queues held and drained. */
 struct virtq_state virtio_queue_get_state(struct virtio_queue *q);
 /* The end of this hold (or the next start) goes on from there. -EINVAL, -EBUSY. */
 int virtio_queue_set_state(struct virtio_queue *q, const struct virtq_state *state);

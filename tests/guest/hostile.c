@@ -11,6 +11,8 @@
  * mvm: --cpus=2 --rng=virtio --blk=virtio:@tmp/disk
  * mvm: --cpus=2 --rng=virtio --blk=virtio:@tmp/disk,queues=4,iothread=off --append=seed=2
  * mvm: --rng=virtio,ring=packed --blk=virtio:@tmp/disk,ring=packed --append=seed=3
+ * mvm: --rng=virtio --blk=vhost:@tmp/disk,queues=2 --append=seed=4
+ * mvm: --rng=virtio --blk=vhost:@tmp/disk,ring=packed --append=seed=5
  * seconds: 40
  * stderr: any
  */

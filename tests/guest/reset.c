@@ -4,6 +4,7 @@
  * is kept in RAM; the last start reports it.
  *
  * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk
+ * mvm: --cpus=2 --rng=virtio --blk=vhost:@tmp/disk
  * mvm: --boot=linux64 --rng=virtio --blk=virtio:@tmp/disk,iothread=off
  * reboots: yes
  * stderr: any

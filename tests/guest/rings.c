@@ -4,6 +4,7 @@
  *
  * mvm: --blk=virtio:@tmp/disk --rng=virtio
  * mvm: --blk=virtio:@tmp/disk,iothread=off --rng=virtio
+ * mvm: --blk=vhost:@tmp/disk --rng=virtio
  * seconds: 20
  * stderr: any
  */

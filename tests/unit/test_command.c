@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/registry.h"
 #include "test_options.h"
 #include "vmm/command.h"
 #include "vmm/help.h"
@@ -189,4 +190,34 @@ Test(command, is_found_by_name)
 	cr_expect_eq(command_find(rows, "tool"), &command);
 	cr_expect_null(command_find(rows, "too"));
 	cr_expect_null(command_find(rows, ""));
+}
+
+Test(command, backend_lines_that_are_wrong_say_why)
+{
+	static const struct {
+		const char *line, *says;
+	} cases[] = {
+		{ "backend blk", "IMAGE" },
+		{ "backend blk image", "--socket=PATH" },
+		{ "backend blk --socket=x --fd=3 image", "--socket=PATH" },
+		{ "backend blk --sokcet=x image", "did you mean \"--socket\"" },
+		{ "backend blk --fd=three image", "--fd" },
+		{ "backend blk --socket=x one two", "one word too many" },
+		{ "backend blk --socket=x image,rw=on", "no key \"rw\"" },
+		{ "backend blk --socket=x image,queues=99", "queues" },
+		{ "backend blk --fd=7777 image", "--fd=7777 is no socket" },
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char line[100], *argv[8];
+		struct error e = { .msg = "" };
+		int argc = 0;
+
+		snprintf(line, sizeof(line), "%s", cases[i].line);
+		for (char *word = strtok(line, " "); word && argc < 8; word = strtok(NULL, " "))
+			argv[argc++] = word;
+		cr_expect_eq(command_run(&command_backend, argc, argv, stderr, &e), STATUS_USAGE,
+			     "%s", cases[i].line);
+		cr_expect(strstr(e.msg, cases[i].says), "%s: %s", cases[i].line, e.msg);
+	}
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -144,4 +145,40 @@ Test(memory, prealloc_touches_all)
 
 	cr_assert_eq(memory_create(&m, &config, LOW, HIGH, &e), 0, "%s", e.msg);
 	memory_destroy(&m);
+}
+
+/* ---- of another process ---------------------------------------------------------------------- */
+
+Test(memory, of_another_process)
+{
+	const struct memory_part part[] = {
+		{ .gpa = HIGH, .size = MIB, .fd_offset = MIB + 8192 },
+		{ .gpa = 0, .size = MIB - 4096, .fd_offset = 0 },
+	};
+	struct memory_part with_fd[2];
+	struct guest_memory m;
+	struct error e;
+	int fd = memfd_create("ram", MFD_CLOEXEC);
+	uint32_t mark = 0x12345678, got = 0;
+
+	cr_assert_eq(ftruncate(fd, 4 * MIB), 0);
+	cr_assert_eq(pwrite(fd, &mark, 4, MIB + 8192 + 100), 4);
+	for (unsigned i = 0; i < 2; i++) {
+		with_fd[i] = part[i];
+		with_fd[i].fd = fd;
+	}
+	cr_assert_eq(memory_map_fds(&m, with_fd, 2, &e), 0, "%s", e.msg);
+	close(fd);
+	cr_assert_eq(m.nregions, 2);
+	cr_assert_eq(m.region[0].gpa, 0, "in order");
+	cr_assert_eq(m.size, 2 * MIB - 4096);
+	cr_assert_eq(memory_read(&m, HIGH + 100, &got, 4), 0);
+	cr_assert_eq(got, mark);
+	cr_assert_null(memory_map(&m, MIB - 4096, 1, 1), "in the hole");
+	cr_assert_lt(memory_discard(&m, 0, 4096), 0, "it is not ours to give back");
+	memory_destroy(&m);
+	cr_assert_eq(memory_map_fds(&m, NULL, 0, &e), 0);
+	cr_assert_not(memory_contains(&m, 0, 1));
+	memory_destroy(&m);
+	cr_assert_eq(memory_map_fds(&m, with_fd, MEMORY_MAX_REGIONS + 1, &e), -EINVAL);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -60,6 +61,18 @@ static void fake_close(struct net *net)
 static int fake_set_offloads(struct net *net, uint32_t offloads)
 {
 	__atomic_store_n(&fake_of(net)->offloads, offloads, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static int fake_set_filter(struct net *net, const uint8_t (*mac)[6], unsigned n, bool allmulti)
+{
+	struct fake_net *f = fake_of(net);
+
+	cr_assert_leq(n, 8);
+	if (n)
+		memcpy(f->filter_mac, mac, 6 * n);
+	f->filter = n;
+	f->allmulti = allmulti;
 	return 0;
 }
 
@@ -122,6 +135,7 @@ static ssize_t fake_send(struct net_queue *queue, const struct iovec *iov, int n
 static const struct net_ops fake_ops = {
 	.close = fake_close,
 	.set_offloads = fake_set_offloads,
+	.set_filter = fake_set_filter,
 	.queue = fake_queue,
 	.start = fake_start,
 	.stop = fake_stop,

@@ -23,7 +23,11 @@ struct fake_net {
 	struct fake_net_queue queue[FAKE_QUEUES];
 	uint32_t offloads; /* as last set; atomic */
 	uint32_t *closed;  /* set to 1 when it is */
-	int refuse;	   /* atomic: send() fails with this errno */
+	/* As last set; the control queue's answer comes after. */
+	unsigned filter;
+	uint8_t filter_mac[8][6];
+	bool allmulti;
+	int refuse; /* atomic: send() fails with this errno */
 };
 
 struct fake_net *fake_net_create(unsigned queues, uint32_t offloads);

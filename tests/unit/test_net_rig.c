@@ -10,7 +10,35 @@
 static int create(struct device_host *host, const struct device_config *config, void *arg,
 		  struct device **out, struct error *e)
 {
-	return virtio_net_create(host, config, arg, out, e);
+	return virtio_net_create(host, config, arg, NULL, out, e);
+}
+
+struct vhost_parts {
+	struct net *net;
+	struct vhost *vhost;
+};
+
+static int create_vhost(struct device_host *host, const struct device_config *config, void *arg,
+			struct device **out, struct error *e)
+{
+	struct vhost_parts *parts = arg;
+
+	return virtio_net_create(host, config, parts->net, parts->vhost, out, e);
+}
+
+struct nrig *nrig_create_vhost(unsigned pairs, uint32_t offloads, const char *keys,
+			       struct vhost *vhost)
+{
+	struct nrig *n = calloc(1, sizeof(*n));
+	struct vhost_parts parts = { .vhost = vhost };
+
+	n->v = vrig_create();
+	n->net = fake_net_create(pairs, offloads);
+	n->net->closed = &n->closed;
+	n->npairs = pairs;
+	parts.net = &n->net->base;
+	vrig_plug_with(n->v, &row_vhost_net, keys, create_vhost, &parts);
+	return n;
 }
 
 struct nrig *nrig_create(unsigned pairs, uint32_t offloads, const char *keys)

@@ -31,6 +31,9 @@ struct nrig {
 struct nrig *nrig_create(unsigned pairs, uint32_t offloads, const char *keys);
 /* Negotiates offered & wanted, sets up the first pair (and the others, with MQ) and control. */
 void nrig_up(struct nrig *n, uint64_t wanted, uint16_t size);
+/* The same, whose frames a vhost backend moves. */
+struct nrig *nrig_create_vhost(unsigned pairs, uint32_t offloads, const char *keys,
+			       struct vhost *vhost);
 void nrig_destroy(struct nrig *n); /* checks that the backend was closed */
 
 /* A buffer of the driver's, filled with a pattern that tells untouched bytes. */

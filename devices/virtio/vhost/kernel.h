@@ -1,0 +1,45 @@
+/*
+ * What backends that are a file of the kernel have in common: /dev/vhost-net, /dev/vhost-vsock,
+ * /dev/vhost-scsi and, for rings, /dev/vhost-vdpa-N. Interface: <linux/vhost.h>.
+ */
+#ifndef DEVICES_VIRTIO_VHOST_KERNEL_H
+#define DEVICES_VIRTIO_VHOST_KERNEL_H
+
+#include <linux/vhost.h>
+
+#include "devices/virtio/vhost/vhost.h"
+
+/* Opens the node; errors say what is missing: the module, the right, or that it is another node. */
+int vhost_kernel_open(int *fd, const char *node, const char *module, struct error *e);
+/*
+ * Makes us its owner, so that its worker begins to exist: *tid is that thread's, 0 if the kernel
+ * does not let us see it. Main thread, one at a time.
+ */
+int vhost_kernel_own(int fd, const char *node, pid_t *tid, struct error *e);
+int vhost_kernel_features(int fd, const char *node, uint64_t *features, struct error *e);
+
+/* 0 or -errno. */
+int vhost_kernel_ioctl(int fd, unsigned long request, void *arg);
+int vhost_kernel_set_features(int fd, uint64_t features);
+int vhost_kernel_set_memory(int fd, const struct guest_memory *memory);
+/* `index` is the file's own number of the ring; iova: it is told guest addresses, not ours. */
+int vhost_kernel_set_vring(int fd, unsigned index, const struct vhost_vring *ring, bool iova);
+int vhost_kernel_set_call(int fd, unsigned index, int eventfd);
+int vhost_kernel_get_base(int fd, unsigned index, bool packed, struct virtq_state *base);
+
+/* ---- backends ---- */
+
+struct net;
+
+/* /dev/vhost-net, once for each queue of the tap; the tap stays ours. */
+int vhost_net_open(struct vhost **out, struct net *net, struct error *e);
+/* /dev/vhost-vsock; two rings, receive and transmit. */
+int vhost_vsock_open(struct vhost **out, uint64_t cid, struct error *e);
+/* /dev/vhost-scsi; rings as virtio-scsi's queues. */
+int vhost_scsi_open(struct vhost **out, const char *wwpn, struct error *e);
+
+/* --vsock=vhost over a backend, which it takes over; tests have one of their own. */
+int vhost_vsock_create(struct device_host *host, const struct device_config *config,
+		       struct vhost *backend, struct device **out, struct error *e);
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * Kernel vhost-scsi: a SCSI target of the kernel (LIO) answers the guest's requests. In: the
+ * target's name, "naa.…", under which configfs knows it. /dev/vhost-scsi has all queues and works
+ * on them while an endpoint is set.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "devices/virtio/vhost/kernel.h"
+
+#define NODE	"/dev/vhost-scsi"
+#define TARGETS "/sys/kernel/config/target/vhost"
+
+/* The kernel's own limit unless its module is told otherwise: control, event and 128 for requests.
+ */
+#define MAX_RINGS 130u
+
+struct vhost_scsi {
+	struct vhost b; /* first */
+	int fd;
+	pid_t worker;
+	struct vhost_scsi_target target;
+};
+
+static struct vhost_scsi *of(struct vhost *b)
+{
+	return (struct vhost_scsi *)b;
+}
+
+static int set_features(struct vhost *b, uint64_t features)
+{
+	return vhost_kernel_set_features(of(b)->fd, features);
+}
+
+static int set_memory(struct vhost *b, const struct guest_memory *memory)
+{
+	return vhost_kernel_set_memory(of(b)->fd, memory);
+}
+
+static int set_vring(struct vhost *b, const struct vhost_vring *ring)
+{
+	return vhost_kernel_set_vring(of(b)->fd, ring->index, ring, false);
+}
+
+static int set_call(struct vhost *b, unsigned index, int fd)
+{
+	return vhost_kernel_set_call(of(b)->fd, index, fd);
+}
+
+static int start(struct vhost *b)
+{
+	return vhost_kernel_ioctl(of(b)->fd, VHOST_SCSI_SET_ENDPOINT, &of(b)->target);
+}
+
+/* Returns when all requests in flight have been answered. */
+static int stop(struct vhost *b)
+{
+	return vhost_kernel_ioctl(of(b)->fd, VHOST_SCSI_CLEAR_ENDPOINT, &of(b)->target);
+}
+
+static int get_base(struct vhost *b, unsigned index, struct virtq_state *base)
+{
+	return vhost_kernel_get_base(of(b)->fd, index, false, base);
+}
+
+static unsigned tids(struct vhost *b, pid_t *tid, unsigned max)
+{
+	if (!of(b)->worker || !max)
+		return 0;
+	tid[0] = of(b)->worker;
+	return 1;
+}
+
+static void close_scsi(struct vhost *b)
+{
+	if (of(b)->fd >= 0)
+		close(of(b)->fd);
+	free(b);
+}
+
+static const struct vhost_ops ops = {
+	.set_features = set_features,
+	.set_memory = set_memory,
+	.set_vring = set_vring,
+	.set_call = set_call,
+	.start = start,
+	.stop = stop,
+	.get_base = get_base,
+	.tids = tids,
+	.close = close_scsi,
+};
+
+static int no_target(const char *wwpn, int err, struct error *e)
+{
+	char path[sizeof(TARGETS) + sizeof(((struct vhost_scsi_target *)NULL)->vhost_wwpn) + 8];
+
+	snprintf(path, sizeof(path), TARGETS "/%s", wwpn);
+	if (err == -EEXIST || err == -EBUSY)
+		return error_set(e, err, "target %s is in use by another guest", wwpn);
+	if (access(path, F_OK) == 0)
+		return error_set(
+			e, err,
+			"target %s cannot be used (%s); it needs a tpgt_1 with a nexus and "
+			"a lun, see %s",
+			wwpn, strerror(-err), path);
+	return error_set(e, err,
+			 "there is no target %s; root can make it with targetcli (a backstore, "
+			 "then /vhost create %s and a lun), or as mkdir %s",
+			 wwpn, wwpn, path);
+}
+
+/* Set and cleared again: a guest should not be the first to find out that the target is no use. */
+static int try_target(struct vhost_scsi *s, struct error *e)
+{
+	int err = start(&s->b);
+
+	if (err)
+		return no_target(s->target.vhost_wwpn, err, e);
+	return stop(&s->b);
+}
+
+static int set_target(struct vhost_scsi *s, const char *wwpn, struct error *e)
+{
+	int abi = 0, err = vhost_kernel_ioctl(s->fd, VHOST_SCSI_GET_ABI_VERSION, &abi);
+
+	if (err)
+		return error_set_errno(e, err, NODE);
+	if (abi > VHOST_SCSI_ABI_VERSION)
+		return error_set(e, -ENOTSUP, NODE " speaks version %d, mvm knows %d", abi,
+				 VHOST_SCSI_ABI_VERSION);
+	if (strlen(wwpn) >= sizeof(s->target.vhost_wwpn))
+		return error_set(e, -EINVAL, "%s is too long for a target's name", wwpn);
+	s->target.abi_version = abi;
+	s->target.vhost_tpgt = 1;
+	memcpy(s->target.vhost_wwpn, wwpn, strlen(wwpn));
+	return try_target(s, e);
+}
+
+int vhost_scsi_open(struct vhost **out, const char *wwpn, struct error *e)
+{
+	struct vhost_scsi *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return error_set(e, -ENOMEM, "out of memory");
+	s->fd = -1;
+	s->b = (struct vhost){ .ops = &ops, .name = "vhost-scsi", .rings = MAX_RINGS };
+	err = vhost_kernel_open(&s->fd, NODE, "vhost_scsi", e);
+	if (!err)
+		err = vhost_kernel_own(s->fd, NODE, &s->worker, e);
+	if (!err)
+		err = vhost_kernel_features(s->fd, NODE, &s->b.features, e);
+	if (!err)
+		err = set_target(s, wwpn, e);
+	if (err) {
+		close_scsi(&s->b);
+		return err;
+	}
+	*out = &s->b;
+	return 0;
+}

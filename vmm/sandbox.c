@@ -1,0 +1,92 @@
+/*
+ * Giving rights up: see sandbox.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "vmm/sandbox.h"
+
+/* Everything that the first version of landlock knows of. */
+#define ALL_ACCESS ((LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1)
+
+static void no_files(const char *directory)
+{
+	struct landlock_ruleset_attr all = { .handled_access_fs = ALL_ACCESS };
+	struct landlock_path_beneath_attr remove = {
+		.allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE,
+	};
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+
+	if (rules < 0)
+		return;
+	remove.parent_fd = directory ? open(directory, O_PATH | O_CLOEXEC) : -1;
+	if (remove.parent_fd >= 0) {
+		syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &remove, 0);
+		close(remove.parent_fd);
+	}
+	syscall(SYS_landlock_restrict_self, rules, 0);
+	close(rules);
+}
+
+void sandbox_isolate(const char *directory)
+{
+	/* A user namespace gives the right to make the others; root has it without. */
+	if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0 &&
+	    unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		unshare(CLONE_NEWUSER);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	no_files(directory);
+}
+
+/* Sanitizers call what they like, and at any time. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+static int allow(scmp_filter_ctx filter, const char *name)
+{
+	int number = seccomp_syscall_resolve_name(name);
+
+	return number == __NR_SCMP_ERROR ? -EINVAL
+					 : seccomp_rule_add(filter, SCMP_ACT_ALLOW, number, 0);
+}
+
+/* Of mmap and mprotect: not with PROT_EXEC. */
+static int allow_data(scmp_filter_ctx filter, int number)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, number, 1,
+				SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+}
+
+int sandbox_filter(const char *const *allowed, struct error *e)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int err;
+
+	if (!filter)
+		return error_set(e, -ENOMEM, "out of memory");
+	err = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (!err)
+		err = allow_data(filter, SCMP_SYS(mmap));
+	if (!err)
+		err = allow_data(filter, SCMP_SYS(mprotect));
+	for (; !err && *allowed; allowed++)
+		err = allow(filter, *allowed);
+#ifndef SANITIZED
+	if (!err)
+		err = seccomp_load(filter);
+#endif
+	seccomp_release(filter);
+	return err ? error_set_errno(e, err, "cannot filter system calls") : 0;
+}
