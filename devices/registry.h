@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "devices/device.h"
+#include "vmm/command.h"
 
 /* NULL-terminated; device_registry[] is one. */
 typedef const struct device_row *const *device_rows;
@@ -27,6 +28,10 @@ extern const struct device_row row_virtio_rng;
 extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
+
+/* NULL-terminated: what mvm does with devices beside giving them to a machine; see vmm/command.h.
+ */
+extern const struct command *const device_commands[];
 
 /* device_find() in another table than device_registry[]. */
 const struct device_row *device_find_in(device_rows rows, enum device_class class,

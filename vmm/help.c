@@ -37,6 +37,10 @@ int help_check_topic(const char *topic, struct error *e)
 			return 0;
 		suggest_offer(&s, forms[i].topic);
 	}
+	if (command_find(device_commands, topic))
+		return 0;
+	for (command_rows c = device_commands; *c; c++)
+		suggest_offer(&s, (*c)->name);
 	text_add(&t, "no help on that");
 	text_add_suggestion(&t, &s, "");
 	if (!s.best)
@@ -148,10 +152,20 @@ static void pairs(const char *title, const struct help_pair *pair, FILE *out)
 		entry(out, 2, pair->term, pair->text);
 }
 
+static void commands(FILE *out)
+{
+	if (!device_commands[0])
+		return;
+	fputs("\nCommands, mvm NAME VERB...:\n", out);
+	for (command_rows c = device_commands; *c; c++)
+		entry(out, 2, (*c)->name, (*c)->summary);
+}
+
 static void overview(device_rows rows, FILE *out)
 {
-	fputs("usage: mvm [OPTION]...\n\n"
-	      "Boots a Linux guest on KVM. Each device is served by the model that its flag "
+	fprintf(out, "usage: mvm [OPTION]...\n%s\n",
+		device_commands[0] ? "       mvm COMMAND VERB [ARGUMENT]...\n" : "");
+	fputs("Boots a Linux guest on KVM. Each device is served by the model that its flag "
 	      "names.\n",
 	      out);
 	for (unsigned g = 0; g < GROUP_COUNT; g++)
@@ -160,6 +174,7 @@ static void overview(device_rows rows, FILE *out)
 	      "written twice.\nA SIZE is in bytes, or with K, M, G or T (1K is 1024). "
 	      "--help=CLASS lists targets and keys.\n",
 	      out);
+	commands(out);
 	pairs("Environment", help_environment, out);
 	pairs("Exit status", help_exit_status, out);
 	fputs("\nExamples:\n", out);
@@ -193,6 +208,37 @@ static void class_topic(device_rows rows, const struct option *o, FILE *out)
 		fputs("\nNone in this build; mvm --list-devices shows what there is.\n", out);
 }
 
+static void verb_options(FILE *out, const struct device_key *keys)
+{
+	char term[128], text[sizeof(((struct text *)0)->buf)];
+
+	for (; keys && keys->name; keys++) {
+		if (keys->type == KEY_BOOL)
+			snprintf(term, sizeof(term), "--%s", keys->name);
+		else
+			snprintf(term, sizeof(term), "--%s=%s", keys->name,
+				 option_key_value_text(keys));
+		help_key_text(keys, text, sizeof(text));
+		entry(out, 4, term, text);
+	}
+}
+
+void help_command(const struct command *command, FILE *out)
+{
+	char term[128];
+
+	fprintf(out, "usage: mvm %s VERB [ARGUMENT]...\n\n", command->name);
+	wrap(out, 0, 0, command->summary);
+	putc('\n', out);
+	for (const struct command_verb *v = command->verb; v->words; v++) {
+		snprintf(term, sizeof(term), "%s%s%s", v->words, *v->args ? " " : "", v->args);
+		entry(out, 2, term, v->help);
+		verb_options(out, v->options);
+		if (v->keys)
+			keys_entries(out, 4, v->keys);
+	}
+}
+
 void help_print(device_rows rows, const char *topic, FILE *out)
 {
 	const struct option *o = topic ? option_find(topic, strlen(topic)) : NULL;
@@ -203,7 +249,9 @@ void help_print(device_rows rows, const char *topic, FILE *out)
 			return;
 		}
 	}
-	if (!o)
+	if (!o && topic && command_find(device_commands, topic))
+		help_command(command_find(device_commands, topic), out);
+	else if (!o)
 		overview(rows, out);
 	else if (o->type == OPTION_DEVICE)
 		class_topic(rows, o, out);

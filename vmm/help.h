@@ -18,6 +18,9 @@ void help_print(device_rows rows, const char *topic, FILE *out);
 void help_version(FILE *out);
 void help_list_devices(device_rows rows, FILE *out);
 
+/* `mvm NAME --help`: its verbs. */
+void help_command(const struct command *command, FILE *out);
+
 /* The forms for other programs: topics "man", "bash" and "markdown". */
 void help_man(device_rows rows, FILE *out);
 void help_bash(device_rows rows, FILE *out);

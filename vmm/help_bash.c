@@ -1,7 +1,7 @@
 /*
  * --help=bash: completion for bash. A list of words for each place of a command line, made from the
  * tables, and one function that finds the place. "@file" and "@dir" in a list stand for names of
- * files, and may have text in front: "unix:@file".
+ * files, and may have text in front: "unix:@file"; "@pci" and "@mdev" for devices of those buses.
  */
 #include <ctype.h>
 #include <string.h>
@@ -24,6 +24,15 @@ static const char tail[] =
 	"\tesac\n"
 	"}\n"
 	"\n"
+	"_mvm_names()\n"
+	"{\n"
+	"\tcase $1 in\n"
+	"\tpci | mdev) compgen -W \"$(cd \"/sys/bus/$1/devices\" 2>/dev/null && echo *)\" -- "
+	"\"$2\" ;;\n"
+	"\t*) compgen -A \"$1\" -- \"$2\" ;;\n"
+	"\tesac\n"
+	"}\n"
+	"\n"
 	"_mvm()\n"
 	"{\n"
 	"\tlocal line=${COMP_LINE:0:COMP_POINT}\n"
@@ -32,8 +41,16 @@ static const char tail[] =
 	"\tlocal breaks=${COMP_WORDBREAKS//[[:space:]\\\"\\']/}\n"
 	"\tlocal strip=${cur%\"${cur##*[\"$breaks\"]}\"}\n"
 	"\n"
+	"\tlocal -a typed\n"
+	"\tread -ra typed <<<\"$before\"\n"
+	"\tlocal verb=${typed[*]:1:3}\n"
+	"\n"
 	"\tCOMPREPLY=()\n"
-	"\tif [[ $cur == --*=* ]]; then\n"
+	"\tif [[ $verb ]] && words=$(_mvm_words \"${typed[1]} \"); then # a command\n"
+	"\t\tuntil words=$(_mvm_words \"$verb \"); do verb=${verb% *}; done\n"
+	"\t\tpiece=$cur name=\n"
+	"\t\t[[ $cur == *= ]] || compopt +o nospace 2>/dev/null\n"
+	"\telif [[ $cur == --*=* ]]; then\n"
 	"\t\tname=${cur%%=*} value=${cur#*=}\n"
 	"\telif [[ $cur != -* ]]; then # --NAME VALUE\n"
 	"\t\tbefore=${before%\"${before##*[![:space:]]}\"}\n"
@@ -42,7 +59,9 @@ static const char tail[] =
 	"\tfi\n"
 	"\tname=${name#--}\n"
 	"\tlocal model=${value%%[:,]*}\n"
-	"\tif [[ $name && $value == *,* ]] &&\n"
+	"\tif [[ $words ]]; then\n"
+	"\t\t:\n"
+	"\telif [[ $name && $value == *,* ]] &&\n"
 	"\t\t{ words=$(_mvm_words \"$name:$model,\") || words=$(_mvm_words \"$name,\"); }; then\n"
 	"\t\tpiece=${value##*,}\n"
 	"\telif [[ $name && $value == *:* ]] && words=$(_mvm_words \"$name:$model\"); then\n"
@@ -51,14 +70,15 @@ static const char tail[] =
 	"\t\tpiece=$value\n"
 	"\telif [[ $cur != *=* ]]; then\n"
 	"\t\twords=$(_mvm_words --) piece=$cur\n"
+	"\t\t[[ $verb ]] || words+=$(_mvm_words .)\n"
 	"\tfi\n"
 	"\tfor word in $words; do\n"
 	"\t\tfixed=${word%%@*}\n"
 	"\t\tif [[ $word == *@* && $piece == \"$fixed\"* ]]; then\n"
-	"\t\t\tcompopt -o filenames 2>/dev/null\n"
+	"\t\t\t[[ $word == *@pci || $word == *@mdev ]] || compopt -o filenames 2>/dev/null\n"
 	"\t\t\twhile IFS= read -r reply; do\n"
 	"\t\t\t\tCOMPREPLY+=(\"$fixed$reply\")\n"
-	"\t\t\tdone < <(compgen -A \"${word##*@}\" -- \"${piece#\"$fixed\"}\")\n"
+	"\t\t\tdone < <(_mvm_names \"${word##*@}\" \"${piece#\"$fixed\"}\")\n"
 	"\t\telif [[ $fixed && $fixed == \"$piece\"* ]]; then\n"
 	"\t\t\tCOMPREPLY+=(\"$fixed\")\n"
 	"\t\tfi\n"
@@ -192,6 +212,45 @@ static void option_words(const struct option *o, FILE *out)
 	}
 }
 
+/* Is this verb the first of the command that begins with its first word? */
+static bool first_of_its_word(const struct command *c, const struct command_verb *verb)
+{
+	size_t len = strcspn(verb->words, " ");
+
+	for (const struct command_verb *v = c->verb; v != verb; v++)
+		if (strcspn(v->words, " ") == len && memcmp(v->words, verb->words, len) == 0)
+			return false;
+	return true;
+}
+
+/* What may follow each beginning of a call: "vfio ", "vfio vf ", "vfio vf create ". */
+static void command_words(const struct command *c, FILE *out)
+{
+	fprintf(out, "\t\"%s \") echo \"--help", c->name);
+	for (const struct command_verb *v = c->verb; v->words; v++)
+		if (first_of_its_word(c, v))
+			fprintf(out, " %.*s", (int)strcspn(v->words, " "), v->words);
+	end(out);
+	for (const struct command_verb *v = c->verb; v->words; v++) {
+		int len = (int)strcspn(v->words, " ");
+
+		if (v->words[len] && first_of_its_word(c, v)) {
+			fprintf(out, "\t\"%s %.*s \") echo \"", c->name, len, v->words);
+			for (const struct command_verb *w = v; w->words; w++)
+				if (strncmp(w->words, v->words, (size_t)len + 1) == 0)
+					fprintf(out, " %s", w->words + len + 1);
+			end(out);
+		}
+		fprintf(out, "\t\"%s %s \") echo \"%s", c->name, v->words,
+			v->complete ? v->complete : "");
+		for (const struct device_key *k = v->options; k && k->name; k++)
+			fprintf(out, " --%s%s", k->name, k->type == KEY_BOOL ? "" : "=");
+		if (v->keys)
+			keys_words(v->keys, out);
+		end(out);
+	}
+}
+
 void help_bash(device_rows rows, FILE *out)
 {
 	fputs(head, out);
@@ -206,5 +265,11 @@ void help_bash(device_rows rows, FILE *out)
 		else
 			option_words(o, out);
 	}
+	fputs("\t.) echo \"", out);
+	for (command_rows c = device_commands; *c; c++)
+		fprintf(out, " %s", (*c)->name);
+	end(out);
+	for (command_rows c = device_commands; *c; c++)
+		command_words(*c, out);
 	fputs(tail, out);
 }

@@ -170,6 +170,58 @@ static void devices(device_rows rows, FILE *out)
 	}
 }
 
+static void verb_item(const struct command *c, const struct command_verb *v, FILE *out)
+{
+	char term[128];
+
+	fputs(".It Nm mvm Cm", out);
+	snprintf(term, sizeof(term), "%s %s", c->name, v->words);
+	arg(term, out);
+	if (*v->args) {
+		fputs(" Ar", out);
+		arg(v->args, out);
+	}
+	putc('\n', out);
+	plain(v->help, out);
+	if ((!v->options || !v->options->name) && (!v->keys || !v->keys->name))
+		return;
+	fputs(".Bl -tag -width Ds\n", out);
+	for (const struct device_key *k = v->options; k && k->name; k++) {
+		char name[64], text[TEXT_MAX];
+
+		snprintf(name, sizeof(name), "-%s", k->name);
+		fputs(".It Fl", out);
+		arg(name, out);
+		if (k->type != KEY_BOOL) {
+			fputs(" Ns = Ns Ar", out);
+			arg(option_key_value_text(k), out);
+		}
+		putc('\n', out);
+		help_key_text(k, text, sizeof(text));
+		plain(text, out);
+	}
+	for (const struct device_key *k = v->keys; k && k->name; k++)
+		key_item(k, out);
+	fputs(".El\n", out);
+}
+
+static void commands(FILE *out)
+{
+	if (!device_commands[0])
+		return;
+	fputs(".Sh COMMANDS\n", out);
+	for (command_rows c = device_commands; *c; c++) {
+		fputs(".Ss", out);
+		arg((*c)->name, out);
+		putc('\n', out);
+		plain((*c)->summary, out);
+		fputs(".Bl -tag -width Ds\n", out);
+		for (const struct command_verb *v = (*c)->verb; v->words; v++)
+			verb_item(*c, v, out);
+		fputs(".El\n", out);
+	}
+}
+
 static void pairs(const struct help_pair *pair, const char *macro, FILE *out)
 {
 	fputs(".Bl -tag -width Ds\n", out);
@@ -216,8 +268,11 @@ void help_man(device_rows rows, FILE *out)
 	      ".Nd run a Linux guest on KVM\n"
 	      ".Sh SYNOPSIS\n"
 	      ".Nm\n"
-	      ".Op Ar OPTION ...\n"
-	      ".Sh DESCRIPTION\n"
+	      ".Op Ar OPTION ...\n",
+	      out);
+	if (device_commands[0])
+		fputs(".Nm\n.Ar COMMAND VERB\n.Op Ar ARGUMENT ...\n", out);
+	fputs(".Sh DESCRIPTION\n"
 	      ".Nm\n"
 	      "boots a Linux guest in a virtual machine.\n"
 	      "Each of its devices is served by the model that its flag names, so that one word\n"
@@ -229,6 +284,7 @@ void help_man(device_rows rows, FILE *out)
 	      out);
 	options(rows, out);
 	devices(rows, out);
+	commands(out);
 	fputs(".Sh CONFIGURATION FILES\n"
 	      "A file for\n"
 	      ".Fl -config\n"

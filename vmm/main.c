@@ -1,12 +1,13 @@
 /*
  * mvm's beginning and end. In: argv. Out: the exit status (enum machine_status), and on stderr the
- * one message of what went wrong.
+ * one message of what went wrong. A first word that is no option may be a command (command.h).
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 
 #include "devices/backend/chardev.h"
+#include "vmm/command.h"
 #include "vmm/config.h"
 #include "vmm/help.h"
 #include "vmm/machine.h"
@@ -98,6 +99,16 @@ static void catch_fatal_signals(void)
 			sigaction(fatal[i], &ours, NULL);
 }
 
+static int command(const struct command *c, int argc, char **argv)
+{
+	struct error e = { .msg = "" };
+	int status = command_run(c, argc, argv, stdout, &e);
+
+	if (e.msg[0])
+		fprintf(stderr, "mvm: %s\n", e.msg);
+	return status == STATUS_OK ? printed(&e) : status;
+}
+
 int main(int argc, char **argv)
 {
 	struct config config;
@@ -106,6 +117,8 @@ int main(int argc, char **argv)
 
 	chardev_prepare_process();
 	catch_fatal_signals();
+	if (argc > 1 && command_find(device_commands, argv[1]))
+		return command(command_find(device_commands, argv[1]), argc - 1, argv + 1);
 	config_init(&config);
 	err = config_parse(&config, argc, argv, &e);
 	status = err ? failed(err, &e) : act(&config, &ended_by, &e);

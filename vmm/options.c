@@ -162,6 +162,14 @@ int options_apply(struct config *config, const struct options_source *source, co
 	return err;
 }
 
+static bool is_command_slip(const char *word, struct suggest *s)
+{
+	suggest_start(s, word, strlen(word));
+	for (command_rows c = device_commands; *c; c++)
+		suggest_offer(s, (*c)->name);
+	return s->best != NULL;
+}
+
 /* A word that is no option. What was meant can often be told from its looks. */
 static int stray_word(const char *word, const char *before, struct error *e)
 {
@@ -193,6 +201,10 @@ static int stray_word(const char *word, const char *before, struct error *e)
 		hint = "a kernel is given by --kernel=FILE";
 	else if (strstr(word, ".img") || strstr(word, ".raw") || strstr(word, ".qcow2"))
 		hint = "a disk is given by --blk=MODEL:IMAGE";
+	else if (is_command_slip(word, &s))
+		return error_set(e, -EINVAL,
+				 "%.100s: there is no such command; did you mean \"%s\"?", word,
+				 s.best);
 	else if (strchr(word, '='))
 		hint = "an option begins with two dashes; a key follows a comma, without a space";
 	return error_set(e, -EINVAL, "%.100s: stray word; %s", word, hint);
