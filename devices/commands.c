@@ -4,5 +4,6 @@
 #include "devices/registry.h"
 
 const struct command *const device_commands[] = {
+	&command_vfio,
 	NULL,
 };

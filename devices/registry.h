@@ -29,6 +29,8 @@ extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
 
+extern const struct command command_vfio;
+
 /* NULL-terminated: what mvm does with devices beside giving them to a machine; see vmm/command.h.
  */
 extern const struct command *const device_commands[];

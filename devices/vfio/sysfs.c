@@ -436,6 +436,7 @@ static int make_member(struct vfio_node *node, const char *entry, const void *op
 	if (strlen(entry) >= sizeof(node->name))
 		return -ENAMETOOLONG;
 	memcpy(node->name, entry, strlen(entry) + 1);
+	vfio_printable(node->name);
 	err = vfio_path(node->path, sizeof(node->path), in->path, "/%s", entry);
 	return err ? err : read_node(node);
 }

@@ -123,6 +123,8 @@ int vfio_path(char *buf, size_t size, const char *root, const char *fmt, ...)
 int vfio_read_text(const char *dir, const char *name, char *buf, size_t size);
 /* DIR/NAME as a number (0x…: hexadecimal) of at most max; -errno, -EINVAL when it is none. */
 int vfio_read_number(const char *dir, const char *name, uint64_t max, uint64_t *out);
+/* Text for a message or a table: bytes that are no printable ASCII become '?'. Returns text. */
+char *vfio_printable(char *text);
 /* The last part of the symlink DIR/NAME's target; -errno (buf is "" then). */
 int vfio_read_link(const char *dir, const char *name, char *buf, size_t size);
 /* One write() of text to DIR/NAME, as sysfs wants it; 0 or -errno. */

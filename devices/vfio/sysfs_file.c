@@ -26,6 +26,14 @@ int vfio_path(char *buf, size_t size, const char *root, const char *fmt, ...)
 	return n < 0 || (size_t)n >= size - used ? -ENAMETOOLONG : 0;
 }
 
+char *vfio_printable(char *text)
+{
+	for (char *c = text; *c; c++)
+		if (*c < 0x20 || *c >= 0x7f)
+			*c = '?';
+	return text;
+}
+
 int vfio_read_text(const char *dir, const char *name, char *buf, size_t size)
 {
 	char path[VFIO_PATH_MAX + VFIO_NAME_MAX];
@@ -46,10 +54,9 @@ int vfio_read_text(const char *dir, const char *name, char *buf, size_t size)
 	buf[n < 0 ? 0 : n] = '\0';
 	if (err)
 		return err;
-	for (len = 0; buf[len] && buf[len] != '\n'; len++)
-		if ((unsigned char)buf[len] < 0x20 || (unsigned char)buf[len] >= 0x7f)
-			buf[len] = '?';
+	len = strcspn(buf, "\n");
 	buf[len] = '\0';
+	vfio_printable(buf);
 	return (int)len;
 }
 
@@ -108,8 +115,8 @@ int vfio_read_link(const char *dir, const char *name, char *buf, size_t size)
 	last = last ? last + 1 : target;
 	if (strlen(last) >= size)
 		return -ENAMETOOLONG;
-	for (size_t i = 0; i <= strlen(last); i++)
-		buf[i] = last[i] && (last[i] < 0x20 || last[i] >= 0x7f) ? '?' : last[i];
+	memcpy(buf, last, strlen(last) + 1);
+	vfio_printable(buf);
 	return 0;
 }
 

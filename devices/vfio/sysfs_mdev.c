@@ -57,6 +57,8 @@ static int add_type(struct types *types, const char *dir, const char *parent, co
 		return 0; /* no name that the kernel would give */
 	memcpy(t->parent, parent, strlen(parent) + 1);
 	memcpy(t->type, name, strlen(name) + 1);
+	vfio_printable(t->parent);
+	vfio_printable(t->type);
 	if (vfio_read_number(t->path, "available_instances", UINT32_MAX, &available))
 		return 0; /* no type, or gone */
 	t->available = (unsigned)available;

@@ -1,0 +1,29 @@
+/*
+ * The machine whose devices the life cycle commands change: its paths, and the two things that have
+ * an effect outside our memory. Tests put a tree of their own at root and play the kernel in
+ * write() and load(); vfio_this_host is the real one.
+ */
+#ifndef DEVICES_VFIO_HOST_H
+#define DEVICES_VFIO_HOST_H
+
+#include "devices/vfio/sysfs.h"
+
+struct vfio_host {
+	const char *root; /* in front of /sys, /proc, /dev and /run */
+	/* text to DIR/NAME; 0 or -errno. */
+	int (*write)(const struct vfio_host *host, const char *dir, const char *name,
+		     const char *text);
+	/* Loads a kernel module; 0 or -errno. */
+	int (*load)(const struct vfio_host *host, const char *module);
+};
+
+extern const struct vfio_host vfio_this_host;
+
+/*
+ * host->write() with a message: "PATH: …", and that it needs root where that is why. Returns
+ * -errno; never -EINVAL, which means a wrong command line to those above (-EIO instead).
+ */
+int vfio_host_write(const struct vfio_host *host, const char *dir, const char *name,
+		    const char *text, struct error *e);
+
+#endif
