@@ -131,6 +131,40 @@ static const struct device_key list_options[] = {
 	{ .name = NULL },
 };
 
+static const struct device_key create_options[] = {
+	{ .name = "json", .type = KEY_BOOL, .fallback = "off", .help = "the VFs as JSON" },
+	{ .name = NULL },
+};
+
+static const struct device_key create_keys[] = {
+	{ .name = "queues",
+	  .type = KEY_UINT,
+	  .min = 2,
+	  .max = 0xffff,
+	  .help = "of NVMe: queue pairs of each VF, the admin queue among them; without it an "
+		  "equal share" },
+	{ .name = "vectors",
+	  .type = KEY_UINT,
+	  .min = 1,
+	  .max = 0xffff,
+	  .help = "of NVMe: interrupts of each VF; without it an equal share" },
+	{ .name = NULL },
+};
+
+static const struct device_key set_keys[] = {
+	{ .name = "mac",
+	  .type = KEY_STRING,
+	  .help = "its address, from the next start of its driver" },
+	{ .name = "vlan",
+	  .type = KEY_UINT,
+	  .max = 4094,
+	  .help = "the VLAN that all of its frames are in, unseen by it; 0 for none" },
+	{ .name = "trust",
+	  .type = KEY_BOOL,
+	  .help = "may it change its address and hear everything?" },
+	{ .name = NULL },
+};
+
 static const struct command_verb verbs[] = {
 	{
 		.words = "list",
@@ -164,6 +198,54 @@ static const struct command_verb verbs[] = {
 		.max_args = COMMAND_ANY,
 		.complete = "@pci",
 		.run = run_unbind,
+	},
+	{
+		.words = "vf create",
+		.args = "PF N",
+		.help = "make N virtual functions (SR-IOV); those of an NVMe controller get queues "
+			"and interrupts and come online",
+		.min_args = 2,
+		.max_args = 2,
+		.options = create_options,
+		.keys = create_keys,
+		.complete = "@pci",
+		.run = vfio_run_vf_create,
+	},
+	{
+		.words = "vf destroy",
+		.args = "PF",
+		.help = "take all of its virtual functions apart; refused while one is in use",
+		.min_args = 1,
+		.max_args = 1,
+		.complete = "@pci",
+		.run = vfio_run_vf_destroy,
+	},
+	{
+		.words = "vf set",
+		.args = "PF I KEY=VALUE...",
+		.help = "set up virtual function number I, from 0, of a network card",
+		.min_args = 2,
+		.max_args = 2,
+		.keys = set_keys,
+		.complete = "@pci",
+		.run = vfio_run_vf_set,
+	},
+	{
+		.words = "mdev create",
+		.args = "PARENT TYPE [UUID]",
+		.help = "make a mediated device of a type that list shows, and print its UUID",
+		.min_args = 2,
+		.max_args = 3,
+		.run = vfio_run_mdev_create,
+	},
+	{
+		.words = "mdev destroy",
+		.args = "UUID",
+		.help = "take it apart; refused while it is open",
+		.min_args = 1,
+		.max_args = 1,
+		.complete = "@mdev",
+		.run = vfio_run_mdev_destroy,
 	},
 	{ .words = NULL },
 };

@@ -19,6 +19,13 @@ int vfio_bind_all(const struct vfio_host *host, char *const *targets, unsigned c
 int vfio_unbind_all(const struct vfio_host *host, char *const *targets, unsigned count, FILE *out,
 		    struct error *e);
 
+/* commands_make.c, on this machine. */
+int vfio_run_vf_create(const struct command_call *call, struct error *e);
+int vfio_run_vf_destroy(const struct command_call *call, struct error *e);
+int vfio_run_vf_set(const struct command_call *call, struct error *e);
+int vfio_run_mdev_create(const struct command_call *call, struct error *e);
+int vfio_run_mdev_destroy(const struct command_call *call, struct error *e);
+
 /* Lines of cells, printed with their columns aligned; the last cell of a line is not padded. */
 #define VFIO_TABLE_COLUMNS 8
 struct vfio_table {

@@ -3,8 +3,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/nvme_ioctl.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,10 +47,29 @@ static int load_module(const struct vfio_host *host, const char *module)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOENT;
 }
 
+static int nvme_admin(const struct vfio_host *host, const char *controller,
+		      struct nvme_passthru_cmd *cmd)
+{
+	char path[VFIO_PATH_MAX];
+	int fd, result, err = vfio_path(path, sizeof(path), host->root, "/dev/%s", controller);
+
+	if (err)
+		return err;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	result = ioctl(fd, NVME_IOCTL_ADMIN_CMD, cmd);
+	if (result < 0)
+		result = -errno;
+	close(fd);
+	return result;
+}
+
 const struct vfio_host vfio_this_host = {
 	.root = "",
 	.write = write_sysfs,
 	.load = load_module,
+	.nvme_admin = nvme_admin,
 };
 
 int vfio_host_write(const struct vfio_host *host, const char *dir, const char *name,

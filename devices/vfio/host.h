@@ -1,12 +1,14 @@
 /*
- * The machine whose devices the life cycle commands change: its paths, and the two things that have
- * an effect outside our memory. Tests put a tree of their own at root and play the kernel in
- * write() and load(); vfio_this_host is the real one.
+ * The machine whose devices the life cycle commands change: its paths, and the things that have an
+ * effect outside our memory. Tests put a tree of their own at root and play the kernel in the
+ * functions; vfio_this_host is the real one.
  */
 #ifndef DEVICES_VFIO_HOST_H
 #define DEVICES_VFIO_HOST_H
 
 #include "devices/vfio/sysfs.h"
+
+struct nvme_passthru_cmd;
 
 struct vfio_host {
 	const char *root; /* in front of /sys, /proc, /dev and /run */
@@ -15,6 +17,9 @@ struct vfio_host {
 		     const char *text);
 	/* Loads a kernel module; 0 or -errno. */
 	int (*load)(const struct vfio_host *host, const char *module);
+	/* An admin command to a controller, "nvme0": 0, -errno, or an NVMe status. */
+	int (*nvme_admin)(const struct vfio_host *host, const char *controller,
+			  struct nvme_passthru_cmd *cmd);
 };
 
 extern const struct vfio_host vfio_this_host;
