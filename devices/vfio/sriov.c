@@ -266,12 +266,15 @@ static int set(const struct vfio_node *pf, unsigned index, const struct vfio_vf_
 	if (!pf->totalvfs)
 		return error_set(e, -EOPNOTSUPP, "it has no SR-IOV%s%s",
 				 pf->pf[0] ? ": a VF of " : "", pf->pf);
+	if (!pf->numvfs)
+		return error_set(
+			e, -ERANGE,
+			"it has 0 VFs, so there is no VF %u; mvm vfio vf create %s N makes "
+			"some",
+			index, pf->name);
 	if (index >= pf->numvfs)
-		return error_set(e, -ERANGE, "it has %s%u VF%s, so there is no VF %u%s%s%s",
-				 pf->numvfs ? "VFs 0 to " : "", pf->numvfs ? pf->numvfs - 1 : 0,
-				 pf->numvfs ? "" : "s", index,
-				 pf->numvfs ? "" : "; mvm vfio vf create ",
-				 pf->numvfs ? "" : pf->name, pf->numvfs ? "" : " N makes some");
+		return error_set(e, -ERANGE, "it has VFs 0 to %u, so there is no VF %u",
+				 pf->numvfs - 1, index);
 	if (vfio_net_interface(pf, interface, sizeof(interface)))
 		return error_set(
 			e, -ENODEV,

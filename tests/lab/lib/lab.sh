@@ -5,7 +5,8 @@
 # TAP helpers, and helpers to run guests with a time limit and a console log. Of the environment a
 # script may use: TOP (the source tree), MVM_BUILD (the build tree), MVM_IMAGES (the default guest),
 # LAB_TMP (a scratch directory on tmpfs; the tail of every *.log in it is shown when the script
-# fails), LAB_OUT (a directory that outlives the lab), LAB_DEVICES (what the lab was started with).
+# fails), LAB_OUT (a directory that outlives the lab), LAB_DEVICES (what the lab was started with),
+# LAB_KMOD (where lab_modules finds what it loads).
 # shellcheck shell=sh
 
 tap_count=0
@@ -97,6 +98,25 @@ tap_end() {
     exit "$tap_status"
 }
 trap tap_end EXIT
+
+# lab_modules SET: load modules that lib/kmod.sh built; the script's header asks for them (modules=SET).
+# mtty: the sample mediated device. iommufd: iommufd and VFIO with its cdev, instead of Debian's, which go.
+lab_modules() {
+    case $1 in
+    mtty)
+        modprobe -a mdev vfio vfio_iommu_type1 && insmod "$LAB_KMOD/mtty/mtty.ko"
+        ;;
+    iommufd)
+        for lab_m in vfio-pci vfio-pci-core vfio_iommu_type1 mdev vfio; do
+            modprobe -rq "$lab_m" || :
+        done
+        modprobe -a irqbypass
+        for lab_m in iommufd vfio vfio_iommu_type1 vfio-pci-core vfio-pci; do
+            insmod "$LAB_KMOD/iommufd/$lab_m.ko" || return
+        done
+        ;;
+    esac
+}
 
 # --- guests: VMM commands in the background, known by a name -----------------------------------
 # Standard output and error go to $LAB_TMP/NAME.log; standard input is a FIFO that guest_send fills
