@@ -113,7 +113,7 @@ like "$(grep "^$nic" "$out")" "in use by .*pid [0-9]+\); was e1000e" "list says 
 exec 7>&-
 works "unbind both" unbind "$nic" "$nvme"
 is "$(driver_of "$nic") $(driver_of "$nvme")" "e1000e nvme" "they have their drivers again"
-check "the NVMe disk is back" wait_for test -n "$(ls "/sys/bus/pci/devices/$nvme/nvme")"
+check "the NVMe disk is back" wait_for sh -c "ls -d /sys/bus/pci/devices/$nvme/nvme/nvme*/nvme*n1"
 is "$(cat "/sys/bus/pci/devices/$nic/driver_override")" "(null)" "no override is left"
 is "$(ls /run/mvm/vfio)" lock "no record is left"
 
@@ -230,6 +230,47 @@ for d in /sys/bus/mdev/devices/*; do
 done
 is "$(ls /sys/bus/mdev/devices)" "" "all destroyed"
 refuses 1 "no mediated device" mdev destroy $uuid
+
+# --- auto-bind=on -------------------------------------------------------------------------------
+
+# holder FUNCTION: the pid of the mvm that has it open
+holder() {
+    "$mvm" vfio list "$1" | sed -n 's/.*in use by mvm (pid \([0-9]*\)).*/\1/p'
+}
+has_holder() {
+    [ -n "$(holder "$1")" ]
+}
+# machine NAME FLAG: a machine with the function of the flag, until it has it open
+machine() {
+    guest_start "$1" 100 "$mvm" --memory=256M "$2"
+    wait_for has_holder "$(echo "$2" | grep -o '[0-9a-f]*:[0-9a-f]*:[0-9a-f]*\.[0-7]')" && return
+    diag "$(guest_text "$1" | head -n 5)"
+    return 1
+}
+
+if "$mvm" --help=blk | grep -q auto-bind; then
+    machine term --blk=vfio:"$nvme",auto-bind=on
+    is "$?" 0 "a machine binds its disk itself"
+    vfio list "$nvme"
+    like "$(cat "$out")" "was nvme, put back by mvm at its end" "list says what will be"
+    refuses 1 "mvm \(pid [0-9]+\) has it" unbind "$nvme"
+    like "$("$mvm" --memory=128M --blk=vfio:"$nvme",auto-bind=on 2>&1 </dev/null)" "another mvm \(pid [0-9]+\)" "a second machine is refused"
+    guest_kill term
+    is "$(driver_of "$nvme") $(ls /run/mvm/vfio)" "nvme lock" "SIGTERM: the function has its driver again"
+    machine kill --blk=vfio:"$nvme",auto-bind=on
+    is "$?" 0 "and once more"
+    kill -KILL "$(holder "$nvme")"
+    guest_wait kill
+    vfio list "$nvme"
+    like "$(cat "$out")" "vfio-pci .*was nvme, left by an mvm that crashed" "SIGKILL: it is left bound, and list says so"
+    machine next --net=vfio:"$nic",auto-bind=on
+    is "$?" 0 "the next machine"
+    is "$(driver_of "$nvme") $(driver_of "$nic")" "nvme vfio-pci" "puts back what the other left"
+    guest_kill next
+    is "$(driver_of "$nic") $(ls /run/mvm/vfio)" "e1000e lock" "and its own at its end"
+    like "$("$mvm" --memory=128M --net=vfio:"$nvme",auto-bind=on 2>&1 </dev/null)" "class" "a start that fails (wrong class)"
+    is "$(driver_of "$nvme") $(ls /run/mvm/vfio)" "nvme lock" "leaves nothing bound"
+fi
 
 # --- without rights -------------------------------------------------------------------------------
 
