@@ -230,6 +230,10 @@ static int unbind_locked(const struct vfio_host *host, struct vfio_node *node,
 	char who[VFIO_NAME_MAX];
 	int err;
 
+	/* An mvm that is about to open it, or has just closed it. */
+	if (record && record->pid != getpid() && vfio_state_owned(host, record))
+		return error_set(e, -EBUSY, "mvm (pid %d) has it; end that first",
+				 (int)record->pid);
 	if (vfio_is_vfio_driver(node->driver)) {
 		if (vfio_opened(host, node, who, sizeof(who)))
 			return error_set(e, -EBUSY, "%s has it open; end that first", who);

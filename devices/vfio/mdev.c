@@ -104,7 +104,8 @@ int vfio_mdev_create(const struct vfio_host *host, const char *parent, const cha
 {
 	struct types types;
 	const struct vfio_mdev_type *found;
-	char name[VFIO_NAME_MAX], id[VFIO_NAME_MAX], random[VFIO_PATH_MAX];
+	char name[VFIO_NAME_MAX], id[VFIO_NAME_MAX], text[VFIO_NAME_MAX];
+	char random[VFIO_PATH_MAX];
 	int err;
 
 	parent_name(parent, name);
@@ -116,8 +117,8 @@ int vfio_mdev_create(const struct vfio_host *host, const char *parent, const cha
 	if (!uuid) {
 		err = vfio_path(random, sizeof(random), host->root, "/proc/sys/kernel/random");
 		if (!err)
-			err = vfio_read_text(random, "uuid", id, sizeof(id));
-		if (err < 0 || !vfio_parse_uuid(strcpy(random, id), id))
+			err = vfio_read_text(random, "uuid", text, sizeof(text));
+		if (err < 0 || !vfio_parse_uuid(text, id))
 			return error_set(e, err < 0 ? err : -EBADMSG, "%s/uuid gives none", random);
 	}
 	err = vfio_mdev_types(host->root, &types.type, &types.count, e);

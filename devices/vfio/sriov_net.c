@@ -162,7 +162,7 @@ int vfio_net_vf_get(const char *interface, unsigned index, struct vfio_vf_net *o
 	int err;
 
 	*out = (struct vfio_vf_net){ .has_mac = false };
-	answer = malloc(ANSWER_MAX);
+	answer = calloc(1, ANSWER_MAX);
 	if (!answer)
 		return error_set_errno(e, -ENOMEM, "%s", interface);
 	put(&r, IFLA_EXT_MASK, &mask, sizeof(mask));
@@ -190,7 +190,7 @@ static int set_one(const char *interface, unsigned type, const void *data, size_
 	struct request r = request(RTM_SETLINK, NLM_F_ACK, if_nametoindex(interface));
 	struct rtattr *list = put(&r, IFLA_VFINFO_LIST | NLA_F_NESTED, NULL, 0);
 	struct rtattr *info = put(&r, IFLA_VF_INFO | NLA_F_NESTED, NULL, 0);
-	char answer[4096] __attribute__((aligned(NLMSG_ALIGNTO)));
+	char answer[4096] __attribute__((aligned(NLMSG_ALIGNTO))) = { 0 };
 	struct nlmsghdr *h = (void *)answer;
 	char said[160] = "";
 	ssize_t n;

@@ -89,7 +89,7 @@ int vfio_read_number(const char *dir, const char *name, uint64_t max, uint64_t *
 	for (; *s; s++) {
 		unsigned d = (unsigned)digit(*s);
 
-		if (d >= base || value > (max - d) / base)
+		if (d >= base || d > max || value > (max - d) / base)
 			return -EINVAL;
 		value = value * base + d;
 	}

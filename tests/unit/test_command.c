@@ -56,7 +56,7 @@ static const struct command_verb verbs[] = {
 	{ "vf set", "PF I KEY=VALUE...", "sets", 2, 2, options, keys, NULL, show },
 	{ "bind", "BDF...", "binds", 1, COMMAND_ANY, options, NULL, "@pci", show },
 	{ "fail", "HOW", "fails", 1, 1, NULL, NULL, NULL, fail },
-	{ NULL },
+	{ .words = NULL },
 };
 static const struct command command = { "tool", "does things", verbs };
 

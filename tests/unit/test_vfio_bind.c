@@ -459,12 +459,16 @@ Test(vfio_bind, auto_after_a_crash)
 Test(vfio_bind, auto_refusals)
 {
 	struct vfio_autobind held;
+	struct vfio_node node;
 	struct error e;
 
 	fake_process(88, "mvm", 'S', 99);
 	vfio_tree_file(&fake.tree, RECORD(NVME), "driver=nvme\noverride=\npid=88\nstart=99\n");
 	cr_expect_eq(acquire(NVME, &held, &e), -EBUSY);
 	cr_expect(strstr(e.msg, "another mvm (pid 88)"), "%s", e.msg);
+	node = node_of(NVME);
+	cr_expect_eq(vfio_unbind(&fake.host, &node, &e), -EBUSY);
+	cr_expect(strstr(e.msg, "mvm (pid 88) has it"), "%s", e.msg);
 	cr_expect_str_eq(held.name, "");
 
 	vfio_tree_pci(&fake.tree, "0000:04:00.1", 0x020000, 0x8086, 0x10d3, "e1000e", 8);

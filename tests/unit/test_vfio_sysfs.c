@@ -310,6 +310,42 @@ Test(vfio_sysfs, viability)
 	cr_expect(strstr(e.msg, "group 6"), "%s", e.msg);
 }
 
+Test(vfio_sysfs, numbers)
+{
+	static const struct {
+		const char *text;
+		uint64_t max, value; /* value above max: refused */
+	} cases[] = {
+		{ "0\n", 0, 0 },
+		{ "1\n", 1, 1 },
+		{ "7\n", 1, 2 },
+		{ "0xf\n", 8, 9 },
+		{ "0xFfff\n", 0xffff, 0xffff },
+		{ "65536\n", 0xffff, 0x10000 },
+		{ "010\n", 99, 10 },
+		{ "0x\n", 9, 10 },
+		{ "\n", 9, 10 },
+		{ " 1\n", 9, 10 },
+		{ "1 \n", 9, 10 },
+		{ "-1\n", 9, 10 },
+		{ "a\n", 99, 100 },
+		{ "18446744073709551615", UINT64_MAX, UINT64_MAX },
+	};
+	uint64_t value;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		bool good = cases[i].value <= cases[i].max;
+
+		vfio_tree_file(&tree, "number", cases[i].text);
+		cr_expect_eq(vfio_read_number(tree.root, "number", cases[i].max, &value),
+			     good ? 0 : -EINVAL, "%s", cases[i].text);
+		if (good)
+			cr_expect_eq(value, cases[i].value, "%s", cases[i].text);
+	}
+	vfio_tree_file(&tree, "number", "18446744073709551616");
+	cr_expect_eq(vfio_read_number(tree.root, "number", UINT64_MAX, &value), -EINVAL);
+}
+
 /* What no kernel has: it is left out or read as unknown, and nothing is overrun or waited for. */
 Test(vfio_sysfs, odd_content)
 {
