@@ -211,6 +211,14 @@ Test(help, bash_completes)
 		{ "--console=emulated:unix:cmd", "cmdline" },
 		{ "--rng=virtio:", "" },
 		{ "--nonsense=x", "" },
+		{ "vf", "vfio" },
+		{ "--cpus=1 vf", "" },
+		{ "vfio ", "--help bind list mdev unbind vf" },
+		{ "vfio un", "unbind" },
+		{ "vfio vf ", "create destroy set" },
+		{ "vfio list --", "--all --json" },
+		{ "vfio vf set a 1 m", "mac=" },
+		{ "vfio vf set a 1 trust=", "off on" },
 	};
 	char *script = help(test_rows, "bash");
 
