@@ -164,7 +164,10 @@ static void config_reading(struct pci_function *f, unsigned offset, unsigned siz
 	__atomic_fetch_add(&owner(f)->config_reads, 1, __ATOMIC_RELAXED);
 }
 
-static const struct pci_function_ops function_ops = { config_written, config_reading };
+static const struct pci_function_ops function_ops = {
+	.config_written = config_written,
+	.config_reading = config_reading,
+};
 
 struct rig_device *rig_device(struct rig *r, const char *name, uint8_t mark)
 {
