@@ -5,6 +5,7 @@
 
 const struct device_row *const device_registry[] = {
 	&row_virtio_net, &row_virtio_blk,   &row_uart16550,	 &row_virtio_console,
-	&row_virtio_rng, &row_virtio_vsock, &row_virtio_balloon, &row_rtc,
+	&row_virtio_rng, &row_virtio_vsock, &row_virtio_balloon, &row_vfio_net,
+	&row_vfio_blk,	 &row_vfio_console, &row_vfio_dev,	 &row_rtc,
 	&row_i8042,	 &row_acpi_power,   &row_pvpanic,	 NULL,
 };
