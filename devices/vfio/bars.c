@@ -187,7 +187,7 @@ int vfio_bars_map(struct vfio_function *vf, struct error *e)
 	return 0;
 }
 
-void vfio_bars_destroy(struct vfio_function *vf)
+void vfio_bars_unmap(struct vfio_function *vf)
 {
 	struct vfio_bars *bars = &vf->bars;
 
@@ -196,7 +196,10 @@ void vfio_bars_destroy(struct vfio_function *vf)
 
 		vf->vd->ops->unmap(vf->vd, m->at, m->size);
 	}
-	free(bars->rom);
-	bars->rom = NULL;
-	bars->rom_size = 0;
+}
+
+void vfio_bars_destroy(struct vfio_function *vf)
+{
+	vfio_bars_unmap(vf);
+	free(vf->bars.rom);
 }

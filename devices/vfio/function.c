@@ -100,7 +100,7 @@ static void vanish(void *opaque, uint32_t events)
 	pci_function_vanish(&vf->f);
 	vfio_interrupts_disable(vf);
 	vfio_config_quiet(vf);
-	vfio_bars_destroy(vf);
+	vfio_bars_unmap(vf);
 	vf->vd->ops->release(vf->vd);
 }
 

@@ -67,7 +67,9 @@ struct vfio_bars {
 int vfio_bars_create(struct vfio_function *vf, bool rom, struct error *e);
 /* Maps what may be mapped; after MSI-X is known. */
 int vfio_bars_map(struct vfio_function *vf, struct error *e);
-void vfio_bars_destroy(struct vfio_function *vf); /* after pci_function_destroy() or _vanish() */
+/* Both after pci_function_vanish() or _destroy(): the guest reaches none of it any more. */
+void vfio_bars_unmap(struct vfio_function *vf);
+void vfio_bars_destroy(struct vfio_function *vf);
 
 /* ---- function.c ------------------------------------------------------------------------------ */
 

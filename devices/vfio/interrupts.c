@@ -59,6 +59,10 @@ static int unmask_on_resample(struct vfio_function *vf)
 
 	if (set(vf, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, &fd) == 0)
 		return 0;
+	/* Once added it stays, and does nothing while the line is off: removing it would wait for
+	 * the main thread, which may be waiting for this vCPU. */
+	if (q->resample_by_hand.loop)
+		return 0;
 	q->resample_by_hand = (struct event_source){
 		.fd = q->resample,
 		.events = EPOLLIN,
@@ -96,7 +100,6 @@ static void disable_intx(struct vfio_function *vf)
 	if (q->trigger < 0)
 		return;
 	set(vf, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 0, NULL);
-	event_del(&q->resample_by_hand); /* its callback takes no lock of ours */
 	pci_intx_unbind(&vf->f, q->trigger);
 }
 
@@ -298,6 +301,7 @@ void vfio_interrupts_destroy(struct vfio_function *vf)
 {
 	struct vfio_interrupts *q = &vf->irq;
 
+	event_del(&q->resample_by_hand);
 	if (q->trigger >= 0)
 		close(q->trigger);
 	if (q->resample >= 0)

@@ -202,26 +202,27 @@ static int check_driver(const struct vfio_node *t, struct error *e)
 			 t->name);
 }
 
-static int make(struct device_host *host, enum vfio_iommu_mode mode, const struct vfio_node *t,
-		struct error *e)
+/* NULL: e says why. */
+static struct vfio_iommu *make(struct device_host *host, enum vfio_iommu_mode mode,
+			       const struct vfio_node *t, struct error *e)
 {
 	struct vfio_iommu *io = calloc(1, sizeof(*io));
-	int err;
 
-	if (!io)
-		return error_set(e, -ENOMEM, "out of memory");
+	if (!io) {
+		error_set(e, -ENOMEM, "out of memory");
+		return NULL;
+	}
 	if (mode == VFIO_IOMMU_AUTO)
 		mode = has_iommufd(t) ? VFIO_IOMMU_IOMMUFD : VFIO_IOMMU_GROUP;
 	io->host = host;
 	io->fd = -1;
 	io->ops = mode == VFIO_IOMMU_GROUP ? &vfio_iommu_group_ops : &vfio_iommu_fd_ops;
-	err = io->ops->open(io, e);
-	if (err) {
+	if (io->ops->open(io, e) < 0) {
 		free(io);
-		return err;
+		return NULL;
 	}
 	host->iommu = io;
-	return 0;
+	return io;
 }
 
 static void put(struct vfio_iommu *io)
@@ -248,14 +249,17 @@ static int same_mode(const struct vfio_iommu *io, enum vfio_iommu_mode mode, str
 int vfio_attach(struct device_host *host, enum vfio_iommu_mode mode, const struct vfio_node *t,
 		struct vfio_attachment *a, struct error *e)
 {
-	struct vfio_iommu *io;
+	struct vfio_iommu *io = host->iommu;
 	int err = check_driver(t, e);
 
-	if (!err)
-		err = host->iommu ? same_mode(host->iommu, mode, e) : make(host, mode, t, e);
+	if (!err && io)
+		err = same_mode(io, mode, e);
 	if (err)
 		return err;
-	io = host->iommu;
+	if (!io)
+		io = make(host, mode, t, e);
+	if (!io)
+		return -EIO;
 	*a = (struct vfio_attachment){ .iommu = io, .fd = -1 };
 	err = io->ops->attach(io, t, a, e);
 	if (err) {
