@@ -28,16 +28,16 @@ extern const struct device_row row_virtio_rng;
 extern const struct device_row row_virtio_console;
 extern const struct device_row row_virtio_vsock;
 extern const struct device_row row_virtio_balloon;
+extern const struct device_row row_vfio_net;
+extern const struct device_row row_vfio_blk;
+extern const struct device_row row_vfio_console;
+extern const struct device_row row_vfio_dev;
 
 extern const struct command command_vfio;
 
 /* NULL-terminated: what mvm does with devices beside giving them to a machine; see vmm/command.h.
  */
 extern const struct command *const device_commands[];
-extern const struct device_row row_vfio_net;
-extern const struct device_row row_vfio_blk;
-extern const struct device_row row_vfio_console;
-extern const struct device_row row_vfio_dev;
 
 /* device_find() in another table than device_registry[]. */
 const struct device_row *device_find_in(device_rows rows, enum device_class class,

@@ -220,6 +220,7 @@ static void fd_release(struct vfio_device *d)
 static void fd_close(struct vfio_device *d)
 {
 	vfio_detach(&d->attachment);
+	vfio_autobind_release(&vfio_this_host, &d->bound);
 	free(d);
 }
 
@@ -235,25 +236,26 @@ static const struct vfio_ops fd_ops = {
 };
 
 int vfio_device_open(struct device_host *host, enum vfio_iommu_mode mode, const struct vfio_node *t,
-		     struct vfio_device **out, struct error *e)
+		     const struct vfio_autobind *bound, struct vfio_device **out, struct error *e)
 {
 	struct vfio_device *d = calloc(1, sizeof(*d));
+	struct vfio_autobind mine = *bound;
 	int err;
 
-	if (!d)
+	if (!d) {
+		vfio_autobind_release(&vfio_this_host, &mine);
 		return error_set(e, -ENOMEM, "out of memory");
+	}
 	d->ops = &fd_ops;
 	d->mdev = t->kind == VFIO_MDEV;
 	d->vf = t->pf[0];
 	d->vendor = t->vendor;
 	d->device = t->device;
+	d->bound = mine;
 	snprintf(d->name, sizeof(d->name), "%s", t->name);
 	err = vfio_attach(host, mode, t, &d->attachment, e);
-	if (err) {
-		free(d);
-		return err;
-	}
-	err = describe(d, e);
+	if (!err)
+		err = describe(d, e);
 	if (err) {
 		fd_close(d);
 		return err;

@@ -10,6 +10,7 @@
 
 #include <linux/vfio.h>
 
+#include "devices/vfio/bind.h"
 #include "devices/vfio/iommu.h"
 #include "devices/vfio/ranges.h"
 #include "vmm/error.h"
@@ -62,11 +63,15 @@ struct vfio_device {
 	struct vfio_region region[VFIO_REGIONS];
 	struct vfio_irq irq[VFIO_IRQS];
 	struct vfio_attachment attachment;
+	struct vfio_autobind bound; /* what is to be put back when it is closed */
 };
 
-/* Opens a target; *out is closed by ops->close(). */
+/*
+ * Opens a target; *out is closed by ops->close(). bound: what auto-bind=on has taken from its
+ * driver, the device's to put back from now on, also on failure.
+ */
 int vfio_device_open(struct device_host *host, enum vfio_iommu_mode mode, const struct vfio_node *t,
-		     struct vfio_device **out, struct error *e);
+		     const struct vfio_autobind *bound, struct vfio_device **out, struct error *e);
 
 /* "reset, migration": what it can do, or "nothing"; for messages. */
 const char *vfio_device_abilities(struct vfio_device *d, char *buf, unsigned size);

@@ -11,8 +11,18 @@
 #include <unistd.h>
 
 #include "devices/vfio/iommu.h"
+#include "devices/vfio/use.h"
 
 #define MIB (1ull << 20)
+
+static int in_use(const struct vfio_node *t, int err, struct error *e)
+{
+	char who[VFIO_NAME_MAX] = "another process";
+
+	if (t->group >= 0)
+		vfio_opened(&vfio_this_host, t, who, sizeof(who));
+	return error_set(e, err, "%s is in use: %s has it", t->name, who);
+}
 
 int vfio_open_file(const char *path, const struct vfio_node *t, struct error *e)
 {
@@ -22,9 +32,7 @@ int vfio_open_file(const char *path, const struct vfio_node *t, struct error *e)
 		return fd;
 	switch (errno) {
 	case EBUSY:
-		return error_set(e, -EBUSY,
-				 "%s is in use: another process has %s; see: fuser -v %s", t->name,
-				 path, path);
+		return in_use(t, -EBUSY, e);
 	case EACCES:
 	case EPERM:
 		return error_set(e, -errno,
@@ -62,7 +70,7 @@ int vfio_attach_error(int err, const struct vfio_node *t, const char *what, stru
 			"interrupts; switch it on in the firmware (x2APIC, VT-d, AMD-Vi) and "
 			"leave intremap=off away");
 	if (err == -EBUSY)
-		return error_set(e, err, "%s is in use by another process", t->name);
+		return in_use(t, err, e);
 	return error_set_errno(e, err, "%s: %s", t->name, what);
 }
 
@@ -263,6 +271,7 @@ int vfio_attach(struct device_host *host, enum vfio_iommu_mode mode, const struc
 	*a = (struct vfio_attachment){ .iommu = io, .fd = -1 };
 	err = io->ops->attach(io, t, a, e);
 	if (err) {
+		*a = (struct vfio_attachment){ .fd = -1 };
 		put(io);
 		return err;
 	}

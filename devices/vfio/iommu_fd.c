@@ -12,7 +12,7 @@
 
 static int open_iommufd(struct vfio_iommu *io, struct error *e)
 {
-	const struct vfio_node none = { .name = "iommufd" };
+	const struct vfio_node none = { .name = "iommufd", .group = -1 };
 	struct iommufd_ioas_alloc alloc = { .size = sizeof(alloc) };
 	int fd = vfio_open_file("/dev/iommu", &none, e);
 

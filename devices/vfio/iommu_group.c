@@ -16,7 +16,7 @@
 
 static int open_container(struct vfio_iommu *io, struct error *e)
 {
-	const struct vfio_node none = { .name = "the VFIO container" };
+	const struct vfio_node none = { .name = "the VFIO container", .group = -1 };
 	int fd = vfio_open_file("/dev/vfio/vfio", &none, e);
 
 	if (fd < 0)

@@ -14,12 +14,15 @@ static int create(struct device_host *host, const struct device_config *config, 
 {
 	enum vfio_iommu_mode mode = (enum vfio_iommu_mode)device_config_uint(config, "iommu");
 	struct vfio_device *vd;
+	struct vfio_autobind bound = { .name = "" };
 	struct vfio_node node;
 	char text[64];
 	int err = vfio_node_find(NULL, config->target, &node, e);
 
+	if (!err && device_config_bool(config, "auto-bind") && node.kind == VFIO_PCI)
+		err = vfio_autobind_acquire(&vfio_this_host, &node, &bound, e);
 	if (!err)
-		err = vfio_device_open(host, mode, &node, &vd, e);
+		err = vfio_device_open(host, mode, &node, &bound, &vd, e);
 	if (err)
 		return err;
 	if (node.kind == VFIO_MDEV)
@@ -35,6 +38,10 @@ static const struct device_key keys[] = {
 	  .fallback = "auto",
 	  .choices = "auto|group|iommufd",
 	  .help = "how the IOMMU is reached: by groups, or by iommufd where the kernel has it" },
+	{ .name = "auto-bind",
+	  .type = KEY_BOOL,
+	  .fallback = "off",
+	  .help = "take it from its driver at start and give it back at the end" },
 	{ .name = "rom",
 	  .type = KEY_BOOL,
 	  .fallback = "on",
