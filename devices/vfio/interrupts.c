@@ -160,6 +160,8 @@ static int add_vector(struct vfio_function *vf, unsigned vector)
 	q->used[vector] = true;
 	if (q->enabled && (vector < q->enabled || !fixed)) {
 		fd = pci_msix_eventfd(&vf->f, vector);
+		if (fd < 0)
+			return fd;
 		err = set(vf, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, vector, 1, &fd);
 		if (!err && vector >= q->enabled)
 			q->enabled = vector + 1;
