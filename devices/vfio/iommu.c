@@ -149,7 +149,7 @@ static int check_ranges(struct vfio_iommu *io, struct error *e)
 	return 0;
 }
 
-static void unmap_ram(struct vfio_iommu *io)
+void vfio_iommu_unmap_ram(struct vfio_iommu *io)
 {
 	const struct guest_memory *ram = io->host->memory;
 
@@ -161,7 +161,7 @@ static void unmap_ram(struct vfio_iommu *io)
 	memory_unpin(io->host->memory);
 }
 
-static int map_ram(struct vfio_iommu *io, struct error *e)
+int vfio_iommu_map_ram(struct vfio_iommu *io, struct error *e)
 {
 	struct guest_memory *ram = io->host->memory;
 	int err = check_ranges(io, e);
@@ -175,7 +175,7 @@ static int map_ram(struct vfio_iommu *io, struct error *e)
 
 		err = io->ops->map(io, r->gpa, r->size, r->host);
 		if (err) {
-			unmap_ram(io);
+			vfio_iommu_unmap_ram(io);
 			return map_error(err, ram, e);
 		}
 		io->mapped++;
@@ -277,7 +277,7 @@ int vfio_attach(struct device_host *host, enum vfio_iommu_mode mode, const struc
 	}
 	io->users++;
 	if (io->users == 1) {
-		err = map_ram(io, e);
+		err = vfio_iommu_map_ram(io, e);
 		if (err)
 			vfio_detach(a);
 	}
@@ -292,7 +292,7 @@ void vfio_detach(struct vfio_attachment *a)
 		return;
 	io->users--;
 	if (io->users == 0 && io->mapped)
-		unmap_ram(io);
+		vfio_iommu_unmap_ram(io);
 	io->ops->detach(io, a);
 	put(io);
 	*a = (struct vfio_attachment){ .fd = -1 };

@@ -69,6 +69,13 @@ int vfio_attach(struct device_host *host, enum vfio_iommu_mode mode, const struc
 		struct vfio_attachment *a, struct error *e);
 void vfio_detach(struct vfio_attachment *a);
 
+/*
+ * Guest RAM into the address space, and out of it. -ERANGE: the IOMMU does not reach all of it,
+ * -ENOMEM: more than may be locked. On failure nothing is mapped.
+ */
+int vfio_iommu_map_ram(struct vfio_iommu *io, struct error *e);
+void vfio_iommu_unmap_ram(struct vfio_iommu *io);
+
 /* For the two ways: opens a VFIO file; e says whom to ask when that is not allowed. */
 int vfio_open_file(const char *path, const struct vfio_node *t, struct error *e);
 /* -EPERM and -EBUSY of the kernel when a device is to be attached, explained. */
