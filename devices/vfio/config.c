@@ -264,6 +264,7 @@ int vfio_config_build(struct vfio_function *vf, struct error *e)
 	err = add_capabilities(vf, e);
 	if (!err && vf->config.size > PCI_CFG_SPACE_SIZE)
 		add_ext_capabilities(vf);
+	vf->vd->flr = vf->config.express_flr || vf->config.af_flr;
 	return err;
 }
 

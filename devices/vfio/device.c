@@ -171,10 +171,22 @@ static int fd_set_irqs(struct vfio_device *d, unsigned index, unsigned action, u
 	return ret;
 }
 
+/*
+ * Without a function level reset, the kernel's own may be no more than a trip through D3, which
+ * leaves some hardware as it was: a reset of its bus is better, where nobody else is on it.
+ */
 static int fd_reset(struct vfio_device *d)
 {
-	if (!(d->flags & VFIO_DEVICE_FLAGS_RESET))
-		return vfio_hot_reset(d);
+	bool own = d->flags & VFIO_DEVICE_FLAGS_RESET;
+
+	if (!d->flr && !d->mdev) {
+		int err = vfio_hot_reset(d);
+
+		if (!err || !own)
+			return err;
+	}
+	if (!own)
+		return -ENOTTY;
 	return ioctl(d->attachment.fd, VFIO_DEVICE_RESET) < 0 ? -errno : 0;
 }
 

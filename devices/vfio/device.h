@@ -60,6 +60,7 @@ struct vfio_device {
 	bool mdev, vf;
 	uint16_t vendor, device; /* what sysfs says; 0 for an mdev */
 	uint32_t flags;		 /* VFIO_DEVICE_FLAGS_… */
+	bool flr; /* it has a function level reset; known once config space is read */
 	struct vfio_region region[VFIO_REGIONS];
 	struct vfio_irq irq[VFIO_IRQS];
 	struct vfio_attachment attachment;
