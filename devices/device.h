@@ -16,10 +16,12 @@
 #include "vmm/error.h"
 #include "vmm/event.h"
 #include "vmm/irq.h"
+#include "vmm/mapping.h"
 #include "vmm/memory.h"
 
 struct pci_root;
 struct vhost_user_peer;
+struct vfio_iommu;
 struct device;
 
 enum device_class {
@@ -110,8 +112,17 @@ struct device_host {
 	struct mmio_slots mmio_slots;
 	/* In a back-end process: the one device is for another VMM's guest, over vhost-user. */
 	struct vhost_user_peer *peer;
+	struct mappings
+		*mappings; /* memory of the host that the guest reaches; NULL: none can be */
+	struct vfio_iommu
+		*iommu; /* what the passed-through devices share; NULL while there are none */
 	/* Asks the machine to end or restart; returns at once, any thread. */
 	void (*request)(struct device_host *host, enum machine_request request);
+	/*
+	 * Tells the hypervisor that a VFIO group (or device that has a file of its own) belongs to
+	 * the machine, or no longer does. Main thread; NULL: nobody to tell.
+	 */
+	int (*vfio_file)(struct device_host *host, int fd, bool add);
 };
 
 /* What a device can do, as facts that can be listed; absent ones are absent, not surprises. */

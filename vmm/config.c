@@ -147,10 +147,12 @@ static int find_guest(struct config *config, struct error *e)
 		t.buf);
 }
 
+/* One of ours: serial ports that are passed through lead somewhere else. */
 static const struct device_config *first_console(const struct config *config)
 {
 	for (unsigned i = 0; i < config->ndevices; i++)
-		if (config->device[i].row->class == CLASS_CONSOLE)
+		if (config->device[i].row->class == CLASS_CONSOLE &&
+		    config->device[i].row->model != MODEL_VFIO)
 			return &config->device[i];
 	return NULL;
 }
@@ -159,6 +161,20 @@ static bool on_terminal(const struct device_config *d)
 {
 	return d->row->class == CLASS_CONSOLE && d->row->model != MODEL_VFIO &&
 	       (!d->target || strcmp(d->target, "stdio") == 0);
+}
+
+/* The last device becomes the first, so that the default console is the guest's first port. */
+static void move_to_front(struct config *config)
+{
+	struct device_config last = config->device[config->ndevices - 1];
+	unsigned index = 0;
+
+	memmove(&config->device[1], &config->device[0],
+		(config->ndevices - 1) * sizeof(config->device[0]));
+	config->device[0] = last;
+	for (unsigned i = 0; i < config->ndevices; i++)
+		if (config->device[i].row->class == last.row->class)
+			config->device[i].index = index++;
 }
 
 /* Every machine has a console, and the terminal goes to one of them only. */
@@ -172,6 +188,8 @@ static int complete_console(struct config *config, struct error *e)
 
 		if (err)
 			return err;
+		if (config->device[config->ndevices - 1].index > 0)
+			move_to_front(config);
 	}
 	for (unsigned i = 0; i < config->ndevices; i++) {
 		const struct device_config *d = &config->device[i];

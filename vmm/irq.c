@@ -89,6 +89,28 @@ void irq_line_set(struct irq_line *line, bool level)
 		trace_interrupt(line->account, begin, "line", line->gsi);
 }
 
+bool irq_line_can_bind(const struct irq_controller *ic)
+{
+	return ic->ops->line_bind != NULL;
+}
+
+int irq_line_bind(struct irq_line *line, int trigger, int resample)
+{
+	struct irq_controller *ic = line->ic;
+
+	if (!ic || !ic->ops->line_bind)
+		return -ENOTSUP;
+	return ic->ops->line_bind(ic->chip, line->gsi, trigger, resample);
+}
+
+void irq_line_unbind(struct irq_line *line, int trigger)
+{
+	struct irq_controller *ic = line->ic;
+
+	if (ic && ic->ops->line_unbind)
+		ic->ops->line_unbind(ic->chip, line->gsi, trigger);
+}
+
 /* ---- messages -------------------------------------------------------------------------------- */
 
 void irq_msi_init(struct irq_msi *msi, struct irq_controller *ic)

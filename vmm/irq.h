@@ -33,6 +33,13 @@ struct irq_chip_ops {
 	int (*route_clear)(void *chip, unsigned route, int eventfd);
 	unsigned max_routes;
 	bool own; /* messages go to local APICs of ours: accounting tells them apart */
+	/*
+	 * An eventfd that drives the line: signalled, the line is high; when the guest has served
+	 * it (end of interrupt) it is low and resample is signalled. NULL where the chip does not
+	 * tell.
+	 */
+	int (*line_bind)(void *chip, unsigned gsi, int eventfd, int resample);
+	int (*line_unbind)(void *chip, unsigned gsi, int eventfd);
 };
 
 struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, struct error *e);
@@ -51,6 +58,16 @@ struct irq_line {
 
 void irq_line_init(struct irq_line *line, struct irq_controller *ic, unsigned gsi);
 void irq_line_set(struct irq_line *line, bool level); /* any thread; calls for one pin serialised */
+
+/*
+ * For a pin whose level nobody here knows, because the hardware itself is passed through:
+ * signalling trigger raises the line, the guest's end of interrupt lowers it and signals resample,
+ * whereupon the owner looks whether the hardware still wants it and signals trigger again. Works
+ * beside other pins on the GSI. -ENOTSUP where the chip cannot; the fds stay the caller's.
+ */
+bool irq_line_can_bind(const struct irq_controller *ic);
+int irq_line_bind(struct irq_line *line, int trigger, int resample);
+void irq_line_unbind(struct irq_line *line, int trigger); /* the line goes low */
 
 /*
  * One message-signalled interrupt (an MSI or MSI-X vector). Starts masked. While masked, sends are

@@ -11,6 +11,8 @@
 
 #include "vmm/kvm.h"
 
+#define MAPPINGS_MAX 512 /* slots; 32 functions with six BARs in two parts each need fewer */
+
 static int open_error(int err, struct error *e)
 {
 	switch (err) {
@@ -63,7 +65,7 @@ int kvm_open(struct kvm *kvm, struct error *e)
 {
 	int ret;
 
-	*kvm = (struct kvm){ .system = -1, .vm = -1 };
+	*kvm = (struct kvm){ .system = -1, .vm = -1, .vfio = -1 };
 	kvm->system = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (kvm->system < 0)
 		return open_error(-errno, e);
@@ -92,10 +94,12 @@ void kvm_close(struct kvm *kvm)
 {
 	if (kvm->vm >= 0)
 		close(kvm->vm);
+	if (kvm->vfio >= 0)
+		close(kvm->vfio);
 	if (kvm->system >= 0)
 		close(kvm->system);
 	free(kvm->cpuid);
-	*kvm = (struct kvm){ .system = -1, .vm = -1 };
+	*kvm = (struct kvm){ .system = -1, .vm = -1, .vfio = -1 };
 }
 
 int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, struct error *e)
@@ -116,6 +120,36 @@ int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, str
 				(unsigned long long)r->size >> 20, (unsigned long long)r->gpa);
 	}
 	return 0;
+}
+
+static int set_mapping(void *opaque, unsigned slot, uint64_t gpa, uint64_t size, void *host)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)host,
+	};
+
+	return kvm_vm_ioctl(opaque, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+static const struct mapping_ops kvm_mapping_ops = { .set = set_mapping };
+
+struct mappings *kvm_create_mappings(struct kvm *kvm, struct error *e)
+{
+	int slots = kvm_capability(kvm, KVM_CAP_NR_MEMSLOTS);
+	struct mappings *m;
+
+	if (slots <= 0)
+		slots = 32; /* what every KVM has had */
+	if (slots > MAPPINGS_MAX)
+		slots = MAPPINGS_MAX;
+	m = mappings_create(&kvm_mapping_ops, kvm, MEMORY_MAX_REGIONS,
+			    (unsigned)slots - MEMORY_MAX_REGIONS);
+	if (!m)
+		error_set(e, -ENOMEM, "out of memory");
+	return m;
 }
 
 static int ioeventfd(const struct kvm *kvm, const struct bus *bus, const struct bus_kick *kick,

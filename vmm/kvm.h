@@ -5,11 +5,13 @@
 #ifndef VMM_KVM_H
 #define VMM_KVM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "vmm/bus.h"
 #include "vmm/error.h"
+#include "vmm/mapping.h"
 #include "vmm/memory.h"
 
 struct kvm {
@@ -18,6 +20,7 @@ struct kvm {
 	size_t run_size;	  /* bytes to map of each vCPU's fd */
 	struct kvm_cpuid2 *cpuid; /* what it supports; x86_64/cpuid.c asks once and keeps it here */
 	struct bus *pio, *mmio;	  /* whose kicks become ioeventfds */
+	int vfio;		  /* KVM's VFIO device, -1 until one is needed */
 };
 
 /* -ENOENT, -EACCES, -ENODEV …: e says what to do about it. */
@@ -31,6 +34,12 @@ int kvm_capability(const struct kvm *kvm, long capability);
 
 /* Every region becomes a memory slot. */
 int kvm_add_memory(const struct kvm *kvm, const struct guest_memory *memory, struct error *e);
+
+/* Memory other than RAM goes into the slots behind it; made once, freed by the caller. */
+struct mappings *kvm_create_mappings(struct kvm *kvm, struct error *e);
+
+/* Tells KVM that a VFIO group (or device, where it has a file of its own) is the VM's, or was. */
+int kvm_vfio_file(struct kvm *kvm, int fd, bool add);
 
 /* Kicks of these two buses are served by ioeventfds from now on. */
 void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio);

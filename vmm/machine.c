@@ -71,6 +71,11 @@ static void request(struct device_host *host, enum machine_request why)
 	event_post(host->loop, &m->attention);
 }
 
+static int vfio_file(struct device_host *host, int fd, bool add)
+{
+	return kvm_vfio_file(&machine_of(host)->kvm, fd, add);
+}
+
 static void vcpu_stopped(void *opaque, enum vcpu_stop why)
 {
 	struct machine *m = opaque;
@@ -279,6 +284,9 @@ static int make_chips(struct machine *m, struct error *e)
 	/* Else the buses ring doorbells themselves, where a trace sees it. */
 	if (!m->config->trace_kicks)
 		kvm_attach_buses(&m->kvm, h->pio, h->mmio);
+	h->mappings = kvm_create_mappings(&m->kvm, e);
+	if (!h->mappings)
+		return -ENOMEM;
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->mmio_slots = platform_mmio_slots();
 	h->pci = pci_root_create(h, &m->windows, e);
@@ -385,6 +393,7 @@ static void unmake(struct machine *m)
 		d->ops->destroy(d);
 	}
 	pci_root_destroy(m->host.pci);
+	mappings_destroy(m->host.mappings);
 	bus_destroy(m->host.pio);
 	bus_destroy(m->host.mmio);
 	irq_destroy(m->host.irq);
@@ -422,7 +431,7 @@ int machine_main(const struct config *config, int *signal, struct error *e)
 {
 	struct machine m = {
 		.config = config,
-		.kvm = { .system = -1, .vm = -1 },
+		.kvm = { .system = -1, .vm = -1, .vfio = -1 },
 		.memory = { .fd = -1 },
 		.kernel_fd = -1,
 		.initrd_fd = -1,
@@ -433,6 +442,7 @@ int machine_main(const struct config *config, int *signal, struct error *e)
 
 	m.host.memory = &m.memory;
 	m.host.request = request;
+	m.host.vfio_file = vfio_file;
 	m.attention = (struct event_message){ .fn = serve_attention, .arg = &m };
 	e->msg[0] = '\0';
 	status = make(&m, e) ? STATUS_FAILED : run(&m, e);

@@ -9,12 +9,17 @@
 #include <linux/pci_regs.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "devices/pci/internal.h"
 
+#define ROM_LEAST 0x800u
+#define ROM_MOST  (16u << 20)
+
 static unsigned bar_register(unsigned bar)
 {
-	return PCI_BASE_ADDRESS_0 + 4 * bar;
+	return bar == PCI_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS_0 + 4 * bar;
 }
 
 static struct bus *bar_bus(struct pci_function *f, const struct pci_bar *bar)
@@ -64,6 +69,46 @@ int pci_add_bar(struct pci_function *f, unsigned bar, enum pci_bar_kind kind, bo
 	return 0;
 }
 
+static bool inside(uint64_t address, uint64_t size, uint64_t base, uint64_t window)
+{
+	return address >= base && size <= window && address - base <= window - size;
+}
+
+int pci_add_rom(struct pci_function *f, uint64_t size, const struct bus_ops *ops, void *opaque,
+		struct error *e)
+{
+	struct pci_bar *b = &f->bar[PCI_ROM];
+
+	if (f->root || b->kind || size < ROM_LEAST || size > ROM_MOST || (size & (size - 1)))
+		return error_set(e, -EINVAL, "%s: no expansion ROM of %llu bytes", f->name,
+				 (unsigned long long)size);
+	pci_config_writable32(f, PCI_ROM_ADDRESS, (uint32_t) ~(size - 1) | PCI_ROM_ADDRESS_ENABLE);
+	*b = (struct pci_bar){ .kind = PCI_BAR_ROM, .size = size, .ops = ops, .opaque = opaque };
+	snprintf(b->name, sizeof(b->name), "%.16s ROM", f->name);
+	return 0;
+}
+
+int pci_map_host(struct pci_function *f, unsigned bar, uint64_t offset, uint64_t size, void *host,
+		 struct error *e)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct pci_host_map *grown;
+
+	if (f->root || bar >= PCI_BARS || f->bar[bar].kind < PCI_BAR_MEM32 || size == 0 ||
+	    ((offset | size | (uintptr_t)host) & (page - 1)) ||
+	    !inside(offset, size, 0, f->bar[bar].size))
+		return error_set(e, -EINVAL, "%s: memory cannot be mapped into BAR %u", f->name,
+				 bar);
+	grown = realloc(f->map, (f->maps + 1) * sizeof(*grown));
+	if (!grown)
+		return error_set(e, -ENOMEM, "out of memory");
+	f->map = grown;
+	f->map[f->maps++] = (struct pci_host_map){
+		.bar = bar, .offset = offset, .size = size, .host = host, .handle = -1
+	};
+	return 0;
+}
+
 static uint64_t bar_address(const struct pci_function *f, unsigned bar)
 {
 	const struct pci_bar *b = &f->bar[bar];
@@ -78,12 +123,12 @@ static bool bar_enabled(const struct pci_function *f, const struct pci_bar *b)
 {
 	uint16_t bit = b->kind == PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY;
 
-	return b->kind != PCI_BAR_NONE && (pci_config_get16(f, PCI_COMMAND) & bit);
-}
-
-static bool inside(uint64_t address, uint64_t size, uint64_t base, uint64_t window)
-{
-	return address >= base && size <= window && address - base <= window - size;
+	if (b->kind == PCI_BAR_NONE || f->gone)
+		return false;
+	if (b->kind == PCI_BAR_ROM &&
+	    !(pci_config_get32(f, PCI_ROM_ADDRESS) & PCI_ROM_ADDRESS_ENABLE))
+		return false;
+	return pci_config_get16(f, PCI_COMMAND) & bit;
 }
 
 static bool bar_forwarded(const struct pci_function *f, const struct pci_bar *b)
@@ -128,18 +173,48 @@ static void kick_unbind(struct pci_function *f, struct pci_kick *k)
 	k->bound = false;
 }
 
+static void host_map(struct pci_function *f, struct pci_host_map *m)
+{
+	const struct pci_bar *b = &f->bar[m->bar];
+	struct mappings *mappings = f->root->host->mappings;
+
+	if (!mappings)
+		return;
+	m->handle = mapping_add(mappings, b->range.base + m->offset, m->size, m->host);
+	if (m->handle < 0)
+		log_guest(&f->map_failed, "%s: +%#llx is not mapped, every access is an exit: %s",
+			  b->name, (unsigned long long)m->offset, strerror(-m->handle));
+}
+
+static void host_unmap(struct pci_function *f, struct pci_host_map *m)
+{
+	if (m->handle >= 0)
+		mapping_remove(f->root->host->mappings, m->handle);
+	m->handle = -1;
+}
+
+/* Who serves the BAR: the device, or MSI-X in front of it. */
+static const struct bus_ops *bar_ops(const struct pci_function *f, unsigned bar)
+{
+	if (f->msix.vectors && f->msix.bar == bar)
+		return &pci_msix_bar_ops;
+	if (f->msix.vectors && f->msix.pba_bar == bar)
+		return &pci_msix_pba_ops;
+	return f->bar[bar].ops;
+}
+
 static void bar_map(struct pci_function *f, unsigned bar)
 {
 	struct pci_bar *b = &f->bar[bar];
-	bool msix = f->msix.vectors && f->msix.bar == bar;
+	const struct bus_ops *ops = bar_ops(f, bar);
 	struct error e = { .msg = "outside the PCI windows" };
 
 	b->range = (struct bus_range){
 		.name = b->name,
 		.base = b->address,
 		.size = b->size,
-		.ops = msix ? &pci_msix_bar_ops : b->ops,
-		.opaque = msix ? f : b->opaque,
+		.ops = ops,
+		.opaque = ops == b->ops ? b->opaque : f,
 		.account = f->dev->account,
 	};
 	if (!bar_forwarded(f, b) || bus_add(bar_bus(f, b), &b->range, &e) < 0) {
@@ -149,6 +224,9 @@ static void bar_map(struct pci_function *f, unsigned bar)
 		return;
 	}
 	b->mapped = true;
+	for (unsigned i = 0; i < f->maps; i++)
+		if (f->map[i].bar == bar)
+			host_map(f, &f->map[i]);
 	for (unsigned i = 0; i < f->kicks; i++)
 		if (f->kick[i].used && f->kick[i].bar == bar)
 			kick_bind(f, &f->kick[i]);
@@ -161,16 +239,19 @@ static void bar_unmap(struct pci_function *f, unsigned bar)
 	/* Out of memory: it stays where it was, whole, until the next change tries again. */
 	if (bus_remove(bar_bus(f, b), b->range.base, b->range.opaque) == -ENOMEM)
 		return;
+	for (unsigned i = 0; i < f->maps; i++)
+		if (f->map[i].bar == bar)
+			host_unmap(f, &f->map[i]);
 	for (unsigned i = 0; i < f->kicks; i++)
 		if (f->kick[i].used && f->kick[i].bar == bar)
 			kick_unbind(f, &f->kick[i]);
 	b->mapped = false;
 }
 
-/* BARs that wait for their place. At most every BAR of one bus: 1536. */
+/* BARs that wait for their place. At most every BAR and ROM of one bus: 1792. */
 static void map_waiting(struct pci_function *f)
 {
-	for (unsigned i = 0; i < PCI_BARS; i++)
+	for (unsigned i = 0; i < PCI_BAR_SLOTS; i++)
 		if (f->bar[i].enabled && !f->bar[i].mapped)
 			bar_map(f, i);
 }
@@ -186,7 +267,7 @@ void pci_bars_update(struct pci_function *f)
 {
 	bool left = false;
 
-	for (unsigned i = 0; i < PCI_BARS; i++) {
+	for (unsigned i = 0; i < PCI_BAR_SLOTS; i++) {
 		struct pci_bar *b = &f->bar[i];
 		bool enabled = bar_enabled(f, b);
 		uint64_t address;
@@ -208,7 +289,7 @@ void pci_bars_update(struct pci_function *f)
 
 void pci_bars_unmap(struct pci_function *f)
 {
-	for (unsigned i = 0; i < PCI_BARS; i++) {
+	for (unsigned i = 0; i < PCI_BAR_SLOTS; i++) {
 		f->bar[i].enabled = false;
 		if (f->bar[i].mapped)
 			bar_unmap(f, i);

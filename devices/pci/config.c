@@ -67,8 +67,7 @@ static void written(struct pci_function *f, unsigned offset, unsigned size, uint
 		pci_msix_update(f);
 		pci_intx_update(f);
 	}
-	if (f->msi.vectors &&
-	    pci_overlaps(offset, size, f->msi.capability, PCI_MSI_PENDING_64 + 4)) {
+	if (f->msi.vectors && pci_overlaps(offset, size, f->msi.capability, f->msi.size)) {
 		pci_msi_update(f);
 		pci_intx_update(f);
 	}
@@ -78,9 +77,12 @@ static void config_write_one(struct pci_function *f, unsigned offset, unsigned s
 {
 	/* BARs of several functions may depend on one another; their lock comes first. */
 	bool placement = pci_overlaps(offset, size, PCI_COMMAND, 2) ||
+			 pci_overlaps(offset, size, PCI_ROM_ADDRESS, 4) ||
 			 pci_overlaps(offset, size, PCI_BASE_ADDRESS_0, BARS_SIZE);
 	uint16_t command;
 
+	if (f->ops && f->ops->config_writing)
+		f->ops->config_writing(f, offset, size, value);
 	if (placement)
 		pthread_mutex_lock(&f->root->lock);
 	pthread_mutex_lock(&f->lock);
@@ -117,7 +119,7 @@ static uint32_t config_read_one(struct pci_function *f, unsigned offset, unsigne
 		f->ops->config_reading(f, offset, size);
 
 	pthread_mutex_lock(&f->lock);
-	if (f->msi.vectors && pci_overlaps(offset, size, f->msi.capability + PCI_MSI_PENDING_64, 4))
+	if (f->msi.pending && pci_overlaps(offset, size, f->msi.pending, 4))
 		pci_msi_pending(f);
 	value = pci_word_load(f->config, offset);
 	if (first + size > 4)

@@ -42,20 +42,34 @@ void pci_function_init(struct pci_function *f, struct device *dev, const struct 
 	}
 }
 
-int pci_add_capability(struct pci_function *f, uint8_t id, unsigned len)
+int pci_add_capability_at(struct pci_function *f, unsigned at, uint8_t id, unsigned len)
 {
-	unsigned at = f->next_capability;
 	unsigned link = PCI_CAPABILITY_LIST;
 
-	if (f->root || len < 2 || len > PCI_CFG_SPACE_SIZE - at)
+	if (f->root || len < 2 || at < PCI_STD_HEADER_SIZEOF || at % 4 || at > PCI_CFG_SPACE_SIZE ||
+	    len > PCI_CFG_SPACE_SIZE - at)
 		return -ENOSPC;
-	while (pci_config_get8(f, link)) /* ours, made below: it ends */
-		link = pci_config_get8(f, link) + PCI_CAP_LIST_NEXT;
+	while (pci_config_get8(f, link)) { /* ours, made below: it ends */
+		link = pci_config_get8(f, link);
+		if (link == at)
+			return -ENOSPC;
+		link += PCI_CAP_LIST_NEXT;
+	}
 	pci_config_set8(f, link, (uint8_t)at);
 	pci_config_set8(f, at + PCI_CAP_LIST_ID, id);
 	pci_config_set16(f, PCI_STATUS, PCI_STATUS_CAP_LIST);
-	f->next_capability = (uint16_t)((at + len + 3) & ~3u);
-	return (int)at;
+	at = (at + len + 3) & ~3u;
+	if (at > f->next_capability)
+		f->next_capability = (uint16_t)at;
+	return 0;
+}
+
+int pci_add_capability(struct pci_function *f, uint8_t id, unsigned len)
+{
+	unsigned at = f->next_capability;
+	int err = pci_add_capability_at(f, at, id, len);
+
+	return err < 0 ? err : (int)at;
 }
 
 int pci_add_express(struct pci_function *f)
@@ -194,6 +208,23 @@ void pci_function_reset(struct pci_function *f)
 	}
 }
 
+void pci_function_vanish(struct pci_function *f)
+{
+	struct pci_root *root = f->root;
+
+	if (!root)
+		return;
+	/* root stays set: a vCPU may be inside an access that began before. */
+	pthread_mutex_lock(&root->lock);
+	f->gone = true;
+	bus_remove(root->config, (uint64_t)f->devfn << 12, f);
+	pci_bars_unmap(f);
+	pthread_mutex_lock(&f->lock);
+	pci_intx_reset(f);
+	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&root->lock);
+}
+
 void pci_function_destroy(struct pci_function *f)
 {
 	struct pci_root *root = f->root;
@@ -211,6 +242,9 @@ void pci_function_destroy(struct pci_function *f)
 	}
 	pci_msix_destroy(f);
 	pci_msi_destroy(f);
+	free(f->map);
+	f->map = NULL;
+	f->maps = 0;
 	free(f->kick);
 	f->kick = NULL;
 	f->kicks = 0;

@@ -62,6 +62,7 @@ void pci_intx_reset(struct pci_function *f);
 /* ---- msix.c, msi.c; f->lock held except destroy ---- */
 
 extern const struct bus_ops pci_msix_bar_ops; /* opaque: the function */
+extern const struct bus_ops pci_msix_pba_ops; /* of the PBA's BAR, where that is another one */
 
 void pci_msix_update(
 	struct pci_function *f); /* after its control or the command register changed */

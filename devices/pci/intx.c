@@ -3,6 +3,7 @@
  * device's level whether or not the pin passes it on; while MSI or MSI-X is enabled the pin stays
  * quiet. PCI Express Base 5.0 sections 6.1.4.1 and 7.5.1.1.
  */
+#include <errno.h>
 #include <linux/pci_regs.h>
 
 #include "devices/pci/internal.h"
@@ -41,5 +42,24 @@ void pci_intx_set(struct pci_function *f, bool level)
 		pci_config_update(f, PCI_COMMAND, status, level ? status : 0);
 		pci_intx_update(f);
 	}
+	pthread_mutex_unlock(&f->lock);
+}
+
+int pci_intx_bind(struct pci_function *f, int trigger, int resample)
+{
+	int err;
+
+	if (!f->has_intx)
+		return -ENOTSUP;
+	pthread_mutex_lock(&f->lock);
+	err = irq_line_bind(&f->intx, trigger, resample);
+	pthread_mutex_unlock(&f->lock);
+	return err;
+}
+
+void pci_intx_unbind(struct pci_function *f, int trigger)
+{
+	pthread_mutex_lock(&f->lock);
+	irq_line_unbind(&f->intx, trigger);
 	pthread_mutex_unlock(&f->lock);
 }

@@ -31,56 +31,76 @@ static uint16_t control(const struct pci_function *f)
 static bool layout_fits(const struct pci_function *f)
 {
 	const struct pci_msix *m = &f->msix;
-	uint64_t size = f->bar[m->bar].size;
 
 	return m->table_offset % 8 == 0 && m->pba_offset % 8 == 0 &&
-	       (uint64_t)m->table_offset + table_size(m) <= size &&
-	       (uint64_t)m->pba_offset + pba_size(m) <= size &&
-	       !pci_overlaps(m->table_offset, table_size(m), m->pba_offset, pba_size(m));
+	       (uint64_t)m->table_offset + table_size(m) <= f->bar[m->bar].size &&
+	       (uint64_t)m->pba_offset + pba_size(m) <= f->bar[m->pba_bar].size &&
+	       (m->bar != m->pba_bar ||
+		!pci_overlaps(m->table_offset, table_size(m), m->pba_offset, pba_size(m)));
 }
 
-int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_t table_offset,
-		 uint32_t pba_offset, struct error *e)
+static bool memory_bar(const struct pci_function *f, unsigned bar)
+{
+	return bar < PCI_BARS && f->bar[bar].kind >= PCI_BAR_MEM32;
+}
+
+int pci_add_msix_at(struct pci_function *f, const struct pci_msix_layout *l, struct error *e)
 {
 	struct pci_msix *m = &f->msix;
-	int capability;
+	int err;
 
-	if (f->root || m->vectors || vectors == 0 || vectors > MAX_VECTORS)
-		return error_set(e, -EINVAL, "%s: no MSI-X table of %u vectors", f->name, vectors);
-	if (bar >= PCI_BARS || f->bar[bar].kind < PCI_BAR_MEM32)
+	if (f->root || m->vectors || l->vectors == 0 || l->vectors > MAX_VECTORS)
+		return error_set(e, -EINVAL, "%s: no MSI-X table of %u vectors", f->name,
+				 l->vectors);
+	if (!memory_bar(f, l->table_bar) || !memory_bar(f, l->pba_bar))
 		return error_set(e, -EINVAL, "%s: MSI-X needs a memory BAR", f->name);
-	*m = (struct pci_msix){ .vectors = vectors,
-				.bar = bar,
-				.table_offset = table_offset,
-				.pba_offset = pba_offset };
+	*m = (struct pci_msix){ .vectors = l->vectors,
+				.bar = l->table_bar,
+				.pba_bar = l->pba_bar,
+				.table_offset = l->table_offset,
+				.pba_offset = l->pba_offset };
 	if (!layout_fits(f)) {
 		*m = (struct pci_msix){ 0 };
 		return error_set(e, -EINVAL, "%s: MSI-X table does not fit into BAR %u", f->name,
-				 bar);
+				 l->table_bar);
 	}
-	capability = pci_add_capability(f, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
-	m->table = calloc(vectors, PCI_MSIX_ENTRY_SIZE);
-	m->msi = calloc(vectors, sizeof(*m->msi));
-	if (capability < 0 || !m->table || !m->msi) {
+	err = pci_add_capability_at(f, l->at, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
+	m->table = calloc(l->vectors, PCI_MSIX_ENTRY_SIZE);
+	m->msi = calloc(l->vectors, sizeof(*m->msi));
+	if (err < 0 || !m->table || !m->msi) {
 		free(m->table);
 		free(m->msi);
 		*m = (struct pci_msix){ 0 };
-		return error_set(e, capability < 0 ? capability : -ENOMEM, "%s: no room for MSI-X",
-				 f->name);
+		return error_set(e, err < 0 ? err : -ENOMEM, "%s: no room for MSI-X", f->name);
 	}
 
-	m->capability = (uint8_t)capability;
-	pci_config_set16(f, m->capability + PCI_MSIX_FLAGS, (uint16_t)(vectors - 1));
-	pci_config_set32(f, m->capability + PCI_MSIX_TABLE, table_offset | bar);
-	pci_config_set32(f, m->capability + PCI_MSIX_PBA, pba_offset | bar);
+	m->capability = (uint8_t)l->at;
+	pci_config_set16(f, m->capability + PCI_MSIX_FLAGS, (uint16_t)(l->vectors - 1));
+	pci_config_set32(f, m->capability + PCI_MSIX_TABLE, l->table_offset | l->table_bar);
+	pci_config_set32(f, m->capability + PCI_MSIX_PBA, l->pba_offset | l->pba_bar);
 	pci_config_writable32(f, m->capability,
 			      (uint32_t)(PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) << 16);
-	for (unsigned i = 0; i < vectors; i++) {
+	for (unsigned i = 0; i < l->vectors; i++) {
 		irq_msi_init(&m->msi[i], f->dev->host->irq);
 		m->msi[i].account = f->dev->account;
 	}
 	pci_msix_reset(f);
 	return 0;
+}
+
+int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_t table_offset,
+		 uint32_t pba_offset, struct error *e)
+{
+	const struct pci_msix_layout layout = {
+		.at = f->next_capability,
+		.vectors = vectors,
+		.table_bar = bar,
+		.pba_bar = bar,
+		.table_offset = table_offset,
+		.pba_offset = pba_offset,
+	};
+
+	return pci_add_msix_at(f, &layout, e);
 }
 
 void pci_msix_reset(struct pci_function *f)
@@ -158,7 +178,7 @@ static void table_write(struct pci_function *f, uint32_t offset, unsigned size, 
 	struct pci_msix *m = &f->msix;
 	unsigned word = offset / 4;
 	unsigned vector = offset / PCI_MSIX_ENTRY_SIZE;
-	bool was_masked;
+	bool was_masked, unmasked;
 
 	pthread_mutex_lock(&f->lock);
 	was_masked = entry_masked(m, vector);
@@ -168,7 +188,10 @@ static void table_write(struct pci_function *f, uint32_t offset, unsigned size, 
 	/* Masked before and after: irq hears of it all when it is unmasked. */
 	if (m->live && !(was_masked && entry_masked(m, vector)))
 		configure(m, vector);
+	unmasked = was_masked && !entry_masked(m, vector);
 	pthread_mutex_unlock(&f->lock);
+	if (unmasked && f->ops && f->ops->vector_unmasked)
+		f->ops->vector_unmasked(f, vector);
 }
 
 static uint64_t table_read(struct pci_function *f, uint32_t offset, unsigned size)
@@ -202,50 +225,99 @@ static bool access_good(uint64_t offset, unsigned size)
 	return (size == 4 || size == 8) && offset % size == 0;
 }
 
+/* The table and the PBA may be in two BARs. */
+static bool in_table(const struct pci_msix *m, unsigned bar, uint64_t offset, unsigned size)
+{
+	return bar == m->bar && pci_overlaps(offset, size, m->table_offset, table_size(m));
+}
+
+static bool in_pba(const struct pci_msix *m, unsigned bar, uint64_t offset, unsigned size)
+{
+	return bar == m->pba_bar && pci_overlaps(offset, size, m->pba_offset, pba_size(m));
+}
+
+static uint64_t read_bar(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size)
+{
+	const struct pci_msix *m = &f->msix;
+	const struct pci_bar *b = &f->bar[bar];
+	bool table = in_table(m, bar, offset, size);
+
+	if (!table && !in_pba(m, bar, offset, size))
+		return b->ops ? b->ops->read(b->opaque, offset, size) : 0;
+	if (!access_good(offset, size))
+		return ~0ull >> (64 - 8 * size);
+	return table ? table_read(f, (uint32_t)offset - m->table_offset, size)
+		     : pba_read(f, (uint32_t)offset - m->pba_offset, size);
+}
+
+static void write_bar(struct pci_function *f, unsigned bar, uint64_t offset, unsigned size,
+		      uint64_t value)
+{
+	const struct pci_msix *m = &f->msix;
+	const struct pci_bar *b = &f->bar[bar];
+
+	if (in_table(m, bar, offset, size)) {
+		if (access_good(offset, size))
+			table_write(f, (uint32_t)offset - m->table_offset, size, value);
+	} else if (!in_pba(m, bar, offset, size) && b->ops) {
+		b->ops->write(b->opaque, offset, size, value);
+	}
+}
+
 static uint64_t bar_read(void *opaque, uint64_t offset, unsigned size)
 {
 	struct pci_function *f = opaque;
-	const struct pci_msix *m = &f->msix;
-	const struct pci_bar *b = &f->bar[m->bar];
 
-	if (pci_overlaps(offset, size, m->table_offset, table_size(m))) {
-		if (!access_good(offset, size))
-			return ~0ull >> (64 - 8 * size);
-		return table_read(f, (uint32_t)offset - m->table_offset, size);
-	}
-	if (pci_overlaps(offset, size, m->pba_offset, pba_size(m))) {
-		if (!access_good(offset, size))
-			return ~0ull >> (64 - 8 * size);
-		return pba_read(f, (uint32_t)offset - m->pba_offset, size);
-	}
-	return b->ops ? b->ops->read(b->opaque, offset, size) : 0;
+	return read_bar(f, f->msix.bar, offset, size);
 }
 
 static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
 	struct pci_function *f = opaque;
-	const struct pci_msix *m = &f->msix;
-	const struct pci_bar *b = &f->bar[m->bar];
 
-	if (pci_overlaps(offset, size, m->table_offset, table_size(m))) {
-		if (access_good(offset, size))
-			table_write(f, (uint32_t)offset - m->table_offset, size, value);
-	} else if (!pci_overlaps(offset, size, m->pba_offset, pba_size(m)) && b->ops) {
-		b->ops->write(b->opaque, offset, size, value);
-	}
+	write_bar(f, f->msix.bar, offset, size, value);
+}
+
+static uint64_t pba_bar_read(void *opaque, uint64_t offset, unsigned size)
+{
+	struct pci_function *f = opaque;
+
+	return read_bar(f, f->msix.pba_bar, offset, size);
+}
+
+static void pba_bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	struct pci_function *f = opaque;
+
+	write_bar(f, f->msix.pba_bar, offset, size, value);
+}
+
+/* What a trace calls a register in one of the two BARs that MSI-X has a part of. */
+static const char *name_in_bar(const struct pci_function *f, unsigned bar, uint64_t offset,
+			       unsigned size, bool write)
+{
+	const struct pci_msix *m = &f->msix;
+	const struct pci_bar *b = &f->bar[bar];
+
+	if (bar == m->bar && pci_overlaps(offset, size, m->table_offset, table_size(m)))
+		return "MSI-X table";
+	if (bar == m->pba_bar && pci_overlaps(offset, size, m->pba_offset, pba_size(m)))
+		return "MSI-X pending bits";
+	return b->ops && b->ops->name ? b->ops->name(b->opaque, offset, size, write) : NULL;
 }
 
 static const char *bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
 {
 	const struct pci_function *f = opaque;
-	const struct pci_msix *m = &f->msix;
-	const struct pci_bar *b = &f->bar[m->bar];
 
-	if (pci_overlaps(offset, size, m->table_offset, table_size(m)))
-		return "MSI-X table";
-	if (pci_overlaps(offset, size, m->pba_offset, pba_size(m)))
-		return "MSI-X pending bits";
-	return b->ops && b->ops->name ? b->ops->name(b->opaque, offset, size, write) : NULL;
+	return name_in_bar(f, f->msix.bar, offset, size, write);
+}
+
+static const char *pba_bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	const struct pci_function *f = opaque;
+
+	return name_in_bar(f, f->msix.pba_bar, offset, size, write);
 }
 
 const struct bus_ops pci_msix_bar_ops = {
@@ -253,12 +325,28 @@ const struct bus_ops pci_msix_bar_ops = {
 	.write = bar_write,
 	.name = bar_name,
 };
+const struct bus_ops pci_msix_pba_ops = {
+	.read = pba_bar_read,
+	.write = pba_bar_write,
+	.name = pba_bar_name,
+};
 
 /* ---- the device's side ---- */
 
 bool pci_msix_enabled(const struct pci_function *f)
 {
 	return f->msix.vectors && (control(f) & PCI_MSIX_FLAGS_ENABLE);
+}
+
+bool pci_msix_masked(struct pci_function *f, unsigned vector)
+{
+	bool masked = true;
+
+	pthread_mutex_lock(&f->lock);
+	if (vector < f->msix.vectors)
+		masked = entry_masked(&f->msix, vector);
+	pthread_mutex_unlock(&f->lock);
+	return masked;
 }
 
 void pci_msix_send(struct pci_function *f, unsigned vector)

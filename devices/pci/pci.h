@@ -23,13 +23,15 @@
 
 #define PCI_CONFIG_SIZE 4096
 #define PCI_BARS	6
+#define PCI_ROM		6 /* the expansion ROM's place behind the BARs */
+#define PCI_BAR_SLOTS	7
 #define PCI_INTX_LINES	8 /* GSIs that the INTx pins are spread over */
 
 struct pci_function;
 
-enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
+enum pci_bar_kind { PCI_BAR_NONE, PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64, PCI_BAR_ROM };
 
-/* Set by pci_add_bar(); placement is guarded by the root's lock. */
+/* Set by pci_add_bar() or pci_add_rom(); placement is guarded by the root's lock. */
 struct pci_bar {
 	enum pci_bar_kind kind;
 	bool prefetch;
@@ -52,9 +54,17 @@ struct pci_kick {
 	struct bus_kick kick; /* addr is relative to the BAR here */
 };
 
+/* Memory of the host that answers to a part of a BAR. Guarded by the root's lock. */
+struct pci_host_map {
+	unsigned bar;
+	uint64_t offset, size; /* inside the BAR; whole pages */
+	void *host;
+	int handle; /* of the mapping; < 0: not there now */
+};
+
 struct pci_msix {
 	unsigned vectors; /* 0: no MSI-X */
-	unsigned bar;
+	unsigned bar, pba_bar;
 	uint32_t table_offset, pba_offset; /* bytes inside the BAR */
 	uint8_t capability;		   /* its offset in config space */
 	bool live;			   /* enabled, function not masked, may master the bus */
@@ -63,12 +73,13 @@ struct pci_msix {
 };
 
 struct pci_msi {
-	unsigned vectors;   /* 0: no MSI */
-	uint8_t capability; /* its offset in config space */
+	unsigned vectors; /* 0: no MSI */
+	/* Offsets in config space, and the capability's size; 0: not there. */
+	uint8_t capability, size, address_high, data, mask, pending;
 	struct irq_msi *msi;
 };
 
-/* Both run on the thread of the vCPU that made the access, with no lock held. */
+/* All run on the thread of the vCPU that made the access, with no lock held. */
 struct pci_function_ops {
 	/*
 	 * After a guest's write to config space was stored and has had its standard effects; may be
@@ -78,6 +89,11 @@ struct pci_function_ops {
 	void (*config_written)(struct pci_function *f, unsigned offset, unsigned size);
 	/* Before a guest's read: bring config space up to date with pci_config_set*(). Or NULL. */
 	void (*config_reading)(struct pci_function *f, unsigned offset, unsigned size);
+	/* A guest's write as it comes, before anything of it is stored; size as above. Or NULL. */
+	void (*config_writing)(struct pci_function *f, unsigned offset, unsigned size,
+			       uint32_t value);
+	/* The guest cleared the mask bit of an MSI-X vector. Or NULL. */
+	void (*vector_unmasked)(struct pci_function *f, unsigned vector);
 };
 
 struct pci_function {
@@ -96,7 +112,11 @@ struct pci_function {
 	uint8_t clears[PCI_CONFIG_SIZE] __attribute__((aligned(8)));   /* 1: RW1C */
 	uint8_t initial[PCI_CONFIG_SIZE] __attribute__((aligned(8)));  /* after reset */
 	uint16_t next_capability;				       /* where the next one goes */
-	struct pci_bar bar[PCI_BARS];
+	bool gone;						       /* root's lock */
+	struct pci_bar bar[PCI_BAR_SLOTS];
+	struct pci_host_map *map;
+	unsigned maps;
+	struct log_limit map_failed;
 	struct pci_kick *kick;
 	unsigned kicks; /* slots in it */
 	struct log_limit kick_failed;
@@ -157,16 +177,40 @@ void pci_function_init(struct pci_function *f, struct device *dev, const struct 
 /* ops/opaque serve the BAR's whole size; offset 0 is the BAR's start. MEM64 takes bar + 1 too. */
 int pci_add_bar(struct pci_function *f, unsigned bar, enum pci_bar_kind kind, bool prefetch,
 		uint64_t size, const struct bus_ops *ops, void *opaque, struct error *e);
+/* The expansion ROM; ops serve its whole size (a power of two, ≥ 2 KiB), while the guest has it on.
+ */
+int pci_add_rom(struct pci_function *f, uint64_t size, const struct bus_ops *ops, void *opaque,
+		struct error *e);
+/*
+ * Lets the guest reach memory of the host at [offset, offset + size) of a memory BAR without an
+ * exit, wherever the BAR is moved. The BAR's ops serve the rest, and all of it where the hypervisor
+ * has no slot left. -EINVAL unless all are whole pages inside the BAR.
+ */
+int pci_map_host(struct pci_function *f, unsigned bar, uint64_t offset, uint64_t size, void *host,
+		 struct error *e);
 /* Adds a capability of len bytes (header included); returns its offset or -ENOSPC. */
 int pci_add_capability(struct pci_function *f, uint8_t id, unsigned len);
+/* The same at a place of the caller's choice, last in the list. 0 or -ENOSPC. */
+int pci_add_capability_at(struct pci_function *f, unsigned at, uint8_t id, unsigned len);
 /*
  * MSI-X with its table and PBA in the given BAR, which must be memory; accesses to that part of the
  * BAR are served here, the rest by the BAR's ops.
  */
 int pci_add_msix(struct pci_function *f, unsigned vectors, unsigned bar, uint32_t table_offset,
 		 uint32_t pba_offset, struct error *e);
+/* As some real device has it: capability, table and PBA where they are there. */
+struct pci_msix_layout {
+	unsigned at; /* in config space */
+	unsigned vectors;
+	unsigned table_bar, pba_bar;
+	uint32_t table_offset, pba_offset;
+};
+int pci_add_msix_at(struct pci_function *f, const struct pci_msix_layout *layout, struct error *e);
 /* MSI: 1, 2, 4 … 32 vectors, 64-bit address, per-vector masking. */
 int pci_add_msi(struct pci_function *f, unsigned vectors, struct error *e);
+/* The same at a place of the caller's; flags: which of PCI_MSI_FLAGS_64BIT and _MASKBIT it has. */
+int pci_add_msi_at(struct pci_function *f, unsigned at, unsigned vectors, uint16_t flags,
+		   struct error *e);
 /* The PCI Express capability, as a root-complex integrated endpoint; its offset or -ENOSPC. */
 int pci_add_express(struct pci_function *f);
 /*
@@ -180,6 +224,11 @@ int pci_function_plug(struct pci_function *f, struct pci_root *root, int devfn, 
 /* Config space, BARs, MSI, MSI-X and INTx as after power on. Doorbells stay the device's. */
 void pci_function_reset(struct pci_function *f);
 void pci_function_destroy(struct pci_function *f);
+/*
+ * Pulls it out while the guest runs: config space and BARs read all ones from now on, and memory of
+ * the host behind them is no longer reached. It keeps its slot; only destroying is left to do.
+ */
+void pci_function_vanish(struct pci_function *f);
 
 /*
  * Config space from the device's side: no write mask, no side effects. Any thread once plugged.
@@ -200,6 +249,12 @@ bool pci_bus_master(const struct pci_function *f); /* may it DMA now? */
 /* Drives INTA#; the guest may have it disabled. Any thread. */
 void pci_intx_set(struct pci_function *f, bool level);
 
+/* Hands the pin to a pair of eventfds, see irq_line_bind(); the guest's Disable bit is not seen. */
+int pci_intx_bind(struct pci_function *f, int trigger, int resample);
+void pci_intx_unbind(struct pci_function *f, int trigger);
+
+/* Is the vector's own mask bit set? Past the table: yes. */
+bool pci_msix_masked(struct pci_function *f, unsigned vector);
 bool pci_msix_enabled(const struct pci_function *f);
 /* Does nothing for vectors past the table (a guest chooses them) or while disabled. Any thread. */
 void pci_msix_send(struct pci_function *f, unsigned vector);

@@ -132,7 +132,7 @@ static unsigned collect_claims(struct pci_root *root, struct claim *claim)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < PCI_FUNCTIONS; i++)
-		for (unsigned bar = 0; root->function[i] && bar < PCI_BARS; bar++)
+		for (unsigned bar = 0; root->function[i] && bar < PCI_BAR_SLOTS; bar++)
 			if (root->function[i]->bar[bar].kind != PCI_BAR_NONE)
 				claim[n++] = (struct claim){ root->function[i], bar };
 	qsort(claim, n, sizeof(*claim), compare_claims);
@@ -201,7 +201,7 @@ static void note_lines(struct pci_root *root)
 
 int pci_root_assign(struct pci_root *root, struct error *e)
 {
-	struct claim *claim = calloc(PCI_FUNCTIONS * PCI_BARS, sizeof(*claim));
+	struct claim *claim = calloc(PCI_FUNCTIONS * PCI_BAR_SLOTS, sizeof(*claim));
 	int err;
 
 	if (!claim)

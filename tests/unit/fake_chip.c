@@ -43,12 +43,35 @@ static int route_clear(void *opaque, unsigned route, int eventfd)
 	return 0;
 }
 
+static int line_bind(void *opaque, unsigned gsi, int eventfd, int resample)
+{
+	struct fake_chip *chip = opaque;
+
+	if (chip->line[gsi].trigger)
+		return -1;
+	chip->line[gsi].trigger = eventfd;
+	chip->line[gsi].resample = resample;
+	return 0;
+}
+
+static int line_unbind(void *opaque, unsigned gsi, int eventfd)
+{
+	struct fake_chip *chip = opaque;
+
+	if (chip->line[gsi].trigger != eventfd)
+		return -1;
+	chip->line[gsi].trigger = 0;
+	return 0;
+}
+
 const struct irq_chip_ops fake_chip_ops = {
 	.set_line = set_line,
 	.msi = msi,
 	.route_set = route_set,
 	.route_clear = route_clear,
 	.max_routes = FAKE_ROUTES,
+	.line_bind = line_bind,
+	.line_unbind = line_unbind,
 };
 
 const struct irq_chip_ops fake_chip_ops_no_fd = {

@@ -23,6 +23,9 @@ struct fake_chip {
 		uint32_t data;
 	} route[FAKE_ROUTES];
 	unsigned route_sets, route_clears;
+	struct {
+		int trigger, resample; /* 0: unbound */
+	} line[IRQ_LINES];
 };
 
 extern const struct irq_chip_ops fake_chip_ops;	      /* binds eventfds */

@@ -142,3 +142,28 @@ Test(irq, without_irqfd_a_loop_delivers, .timeout = 20)
 	irq_msi_destroy(&m);
 	irq_destroy(ic);
 }
+
+Test(irq, a_line_is_driven_by_an_eventfd_where_the_chip_can)
+{
+	struct fake_chip chip = { 0 };
+	struct error e;
+	struct irq_controller *ic = irq_create(&fake_chip_ops, &chip, &e);
+	struct irq_line line = { 0 };
+
+	cr_expect_eq(irq_line_bind(&line, 5, 6), -ENOTSUP, "not on any line yet");
+	irq_line_init(&line, ic, 19);
+	cr_expect(irq_line_can_bind(ic));
+	cr_expect_eq(irq_line_bind(&line, 5, 6), 0);
+	cr_expect_eq(chip.line[19].trigger, 5);
+	cr_expect_eq(chip.line[19].resample, 6);
+	irq_line_unbind(&line, 5);
+	cr_expect_eq(chip.line[19].trigger, 0);
+	irq_destroy(ic);
+
+	ic = irq_create(&fake_chip_ops_no_fd, &chip, &e);
+	irq_line_init(&line, ic, 19);
+	cr_expect_not(irq_line_can_bind(ic));
+	cr_expect_eq(irq_line_bind(&line, 5, 6), -ENOTSUP);
+	irq_line_unbind(&line, 5);
+	irq_destroy(ic);
+}

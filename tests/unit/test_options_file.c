@@ -339,3 +339,25 @@ Test(config, gives_the_terminal_to_one_console)
 	config_free(&config);
 	test_no_leaks();
 }
+
+Test(config, passed_through_serial_ports_are_no_console)
+{
+	static char *const argv[] = { "mvm", "--kernel=k",
+				      "--console=vfio:83b8f4f2-509f-382f-3c1e-e6bfe0fa1001",
+				      "--rng=virtio" };
+	struct error e = { .msg = "" };
+	struct config config;
+
+	config_init(&config);
+	cr_assert_eq(config_parse(&config, 4, (char **)argv, &e), 0, "%s", e.msg);
+	cr_assert_eq(config_complete(&config, &e), 0, "%s", e.msg);
+	cr_assert_eq(config.ndevices, 3);
+	cr_expect_eq(config.device[0].row->model, MODEL_EMULATED);
+	cr_expect_eq(config.device[0].index, 0, "the guest's first port");
+	cr_expect_eq(config.device[1].row->model, MODEL_VFIO);
+	cr_expect_eq(config.device[1].index, 1);
+	cr_expect_eq(config.device[2].index, 0, "of another class");
+	cr_expect_str_eq(config.cmdline, "console=ttyS0");
+	config_free(&config);
+	test_no_leaks();
+}

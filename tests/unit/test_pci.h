@@ -40,6 +40,9 @@ struct rig {
 		uint32_t data;
 	} msg[RIG_MSGS];
 	struct rig_route route[64];
+	struct {
+		int trigger, resample; /* 0: unbound */
+	} line[IRQ_LINES];
 };
 
 struct rig *rig_create(void);

@@ -43,12 +43,33 @@ static int chip_route_clear(void *chip, unsigned route, int eventfd)
 	return 0;
 }
 
+static int chip_line_bind(void *chip, unsigned gsi, int eventfd, int resample)
+{
+	struct rig *r = chip;
+
+	cr_expect_eq(r->line[gsi].trigger, 0, "bound twice");
+	r->line[gsi].trigger = eventfd;
+	r->line[gsi].resample = resample;
+	return 0;
+}
+
+static int chip_line_unbind(void *chip, unsigned gsi, int eventfd)
+{
+	struct rig *r = chip;
+
+	cr_expect_eq(r->line[gsi].trigger, eventfd, "unbound, but not bound");
+	r->line[gsi].trigger = 0;
+	return 0;
+}
+
 static const struct irq_chip_ops chip_ops = {
 	.set_line = chip_line,
 	.msi = chip_msi,
 	.route_set = chip_route_set,
 	.route_clear = chip_route_clear,
 	.max_routes = 64,
+	.line_bind = chip_line_bind,
+	.line_unbind = chip_line_unbind,
 };
 
 void rig_deliver(struct rig *r)
@@ -164,7 +185,10 @@ static void config_reading(struct pci_function *f, unsigned offset, unsigned siz
 	__atomic_fetch_add(&owner(f)->config_reads, 1, __ATOMIC_RELAXED);
 }
 
-static const struct pci_function_ops function_ops = { config_written, config_reading };
+static const struct pci_function_ops function_ops = {
+	.config_written = config_written,
+	.config_reading = config_reading,
+};
 
 struct rig_device *rig_device(struct rig *r, const char *name, uint8_t mark)
 {

@@ -209,10 +209,31 @@ static int route_clear(void *opaque, unsigned route, int eventfd)
 	return err;
 }
 
+/* KVM keeps the level of these apart from set_line()'s, and the pin is the OR of both. */
+static int line_bind(void *opaque, unsigned gsi, int eventfd, int resample)
+{
+	struct irq_kvm *chip = opaque;
+	struct kvm_irqfd arg = {
+		.fd = (uint32_t)eventfd,
+		.gsi = gsi,
+		.flags = KVM_IRQFD_FLAG_RESAMPLE,
+		.resamplefd = (uint32_t)resample,
+	};
+
+	return kvm_vm_ioctl(chip->kvm, KVM_IRQFD, &arg);
+}
+
+static int line_unbind(void *opaque, unsigned gsi, int eventfd)
+{
+	return irqfd(opaque, gsi, eventfd, KVM_IRQFD_FLAG_DEASSIGN);
+}
+
 const struct irq_chip_ops irq_kvm_ops = {
 	.set_line = set_line,
 	.msi = msi,
 	.route_set = route_set,
 	.route_clear = route_clear,
 	.max_routes = MSI_ROUTES,
+	.line_bind = line_bind,
+	.line_unbind = line_unbind,
 };
