@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
@@ -82,8 +83,13 @@ static void stop(struct vcpu *vcpu, enum vcpu_stop why)
 
 static void serve_exit(struct vcpu *vcpu)
 {
+	struct vcpu_set *set = vcpu->set;
 	struct kvm_run *run = vcpu->run;
 
+	if (set->irq && set->irq->exited(set->irq_chip, vcpu)) {
+		vcpu->counters.other++;
+		return;
+	}
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		serve_pio(vcpu);
@@ -121,6 +127,59 @@ static void serve_exit(struct vcpu *vcpu)
 		stop(vcpu, VCPU_CRASHED);
 		break;
 	}
+}
+
+/* ---- interrupt chips that are not KVM's ------------------------------------------------------ */
+
+void vcpu_set_irq(struct vcpu_set *set, const struct vcpu_irq_ops *irq, void *chip)
+{
+	set->irq = irq;
+	set->irq_chip = chip;
+}
+
+/*
+ * The place is told before the last look at what there is to do, so that a kick either comes before
+ * that look or finds the place. In between KVM_RUN's own look at immediate_exit does the same for
+ * the signal. false: not into the guest now.
+ */
+static bool enter(struct vcpu *vcpu)
+{
+	struct vcpu_set *set = vcpu->set;
+
+	__atomic_store_n(&vcpu->place, vcpu->halted ? VCPU_HALTED : VCPU_IN_GUEST,
+			 __ATOMIC_SEQ_CST);
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+	return !__atomic_load_n(&set->pause, __ATOMIC_SEQ_CST) &&
+	       set->irq->enter(set->irq_chip, vcpu);
+}
+
+void vcpu_kick(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+	switch (__atomic_load_n(&vcpu->place, __ATOMIC_SEQ_CST)) {
+	case VCPU_IN_GUEST:
+		pthread_kill(vcpu->thread, kick_signal());
+		break;
+	case VCPU_HALTED:
+		sem_post(&vcpu->wake);
+		break;
+	case VCPU_OUTSIDE:
+		break; /* it looks before it goes in */
+	}
+}
+
+void vcpu_wait(struct vcpu *vcpu, uint64_t deadline_ns)
+{
+	struct timespec until = {
+		.tv_sec = (time_t)(deadline_ns / 1000000000u),
+		.tv_nsec = (long)(deadline_ns % 1000000000u),
+	};
+
+	/* Any way it returns, somebody looks again. */
+	if (deadline_ns)
+		sem_clockwait(&vcpu->wake, CLOCK_MONOTONIC, &until);
+	else
+		sem_wait(&vcpu->wake);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -163,6 +222,7 @@ static void *vcpu_thread(void *arg)
 	struct vcpu *vcpu = arg;
 	struct vcpu_set *set = vcpu->set;
 	char name[16];
+	int ret;
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
 	pthread_setname_np(pthread_self(), name);
@@ -170,7 +230,14 @@ static void *vcpu_thread(void *arg)
 	for (;;) {
 		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu))
 			return NULL;
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+		if (set->irq && !enter(vcpu)) {
+			__atomic_store_n(&vcpu->place, VCPU_OUTSIDE, __ATOMIC_SEQ_CST);
+			continue;
+		}
+		ret = ioctl(vcpu->fd, KVM_RUN, 0);
+		if (set->irq)
+			__atomic_store_n(&vcpu->place, VCPU_OUTSIDE, __ATOMIC_SEQ_CST);
+		if (ret == 0) {
 			serve_exit(vcpu);
 		} else if (errno != EINTR && errno != EAGAIN) {
 			log_error("vcpu%u: KVM_RUN: %s", vcpu->id, strerror(errno));
@@ -249,6 +316,7 @@ void vcpu_set_pause(struct vcpu_set *set)
 		 */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
 		pthread_kill(vcpu->thread, kick_signal());
+		sem_post(&vcpu->wake);
 	}
 	while (set->parked < running)
 		pthread_cond_wait(&set->changed, &set->lock);
@@ -273,6 +341,7 @@ static int create_one(struct vcpu_set *set, struct vcpu *vcpu, unsigned id, stru
 		return err;
 	}
 	vcpu->run = run;
+	sem_init(&vcpu->wake, 0, 0);
 	return 0;
 }
 
@@ -334,6 +403,7 @@ void vcpu_set_destroy(struct vcpu_set *set)
 		vcpu_arch_destroy(vcpu);
 		munmap(vcpu->run, set->kvm->run_size);
 		close(vcpu->fd);
+		sem_destroy(&vcpu->wake);
 	}
 	free(set->vcpu);
 	pthread_cond_destroy(&set->changed);

@@ -7,6 +7,7 @@
 #define VMM_VCPU_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -32,6 +33,23 @@ struct vcpu_counters {
 	uint64_t other;
 };
 
+struct vcpu;
+
+/*
+ * What a vCPU's thread does for interrupt chips that are not KVM's. Called on that thread, out of
+ * the guest; see vcpu_kick().
+ */
+struct vcpu_irq_ops {
+	/* Before the guest is entered: injects. false: not now; look whether to pause, then again.
+	 */
+	bool (*enter)(void *chip, struct vcpu *vcpu);
+	/* KVM_RUN has returned with an exit; true: it was for the chips, and is served. */
+	bool (*exited)(void *chip, struct vcpu *vcpu);
+};
+
+/* Where a vCPU's thread is, for whoever has something for it. Kept only with vcpu_irq_ops. */
+enum vcpu_place { VCPU_OUTSIDE, VCPU_IN_GUEST, VCPU_HALTED };
+
 struct vcpu {
 	struct vcpu_set *set;
 	unsigned id; /* also the (x2)APIC id */
@@ -40,6 +58,9 @@ struct vcpu {
 	pthread_t thread;
 	bool thread_started;
 	bool parked; /* under the set's lock */
+	bool halted; /* by the chips' ops: it has nothing to execute; its thread's own */
+	enum vcpu_place place;
+	sem_t wake; /* for a halted one; may count more than there was reason for */
 	struct vcpu_counters counters;
 	struct vcpu_arch *arch;
 };
@@ -52,6 +73,8 @@ struct vcpu_set {
 	struct vcpu *vcpu;
 	void (*stopped)(void *opaque, enum vcpu_stop why);
 	void *opaque;
+	const struct vcpu_irq_ops *irq; /* NULL: the interrupt chips are KVM's */
+	void *irq_chip;
 	/* Guards the fields below and every vcpu.parked; a leaf. */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -64,6 +87,8 @@ struct vcpu_set {
 int vcpu_set_create(struct vcpu_set *set, struct kvm *kvm, unsigned count, struct bus *pio,
 		    struct bus *mmio, void (*stopped)(void *opaque, enum vcpu_stop why),
 		    void *opaque, struct error *e);
+/* Before they run: their interrupt chips, if those are not KVM's. */
+void vcpu_set_irq(struct vcpu_set *set, const struct vcpu_irq_ops *irq, void *chip);
 /* Ends the threads, which must be paused or not started. */
 void vcpu_set_destroy(struct vcpu_set *set);
 
@@ -76,6 +101,16 @@ int vcpu_set_resume(struct vcpu_set *set, struct error *e);
 void vcpu_set_pause(struct vcpu_set *set);
 /* Asks without waiting; for a vCPU thread whose access ended or reset the machine. */
 void vcpu_set_request_pause(struct vcpu_set *set);
+
+/*
+ * There is something new for the vCPU: its thread comes out of the guest, or wakes, and calls
+ * enter(). What is new must be there to see before. Any thread, with any lock that enter() does not
+ * wait for while it holds another of the caller's.
+ */
+void vcpu_kick(struct vcpu *vcpu);
+/* In enter(), with vcpu->halted: waits for a kick, or until that time of CLOCK_MONOTONIC (0: none).
+ */
+void vcpu_wait(struct vcpu *vcpu, uint64_t deadline_ns);
 
 /* Sum over the vCPUs; exact while paused. */
 struct vcpu_counters vcpu_set_counters(const struct vcpu_set *set);
