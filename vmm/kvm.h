@@ -5,6 +5,7 @@
 #ifndef VMM_KVM_H
 #define VMM_KVM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct kvm {
 	size_t run_size;	  /* bytes to map of each vCPU's fd */
 	struct kvm_cpuid2 *cpuid; /* what it supports; x86_64/cpuid.c asks once and keeps it here */
 	struct bus *pio, *mmio;	  /* whose kicks become ioeventfds */
+	bool without_lapic;	  /* local APICs are not KVM's; set before the first vCPU */
 };
 
 /* -ENOENT, -EACCES, -ENODEV …: e says what to do about it. */

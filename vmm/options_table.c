@@ -160,7 +160,8 @@ const struct option option_table[] = {
 		   .choices = "kernel|split|user",
 		   .fallback = "kernel",
 		   .help = "who plays the interrupt controllers and the PIT: KVM; split: KVM the "
-			   "local APICs, mvm the others; user (all by mvm) is planned" },
+			   "local APICs, mvm the others; user: mvm all of them (--list-devices "
+			   "tells what devices notice)" },
 	  .group = GROUP_MACHINE,
 	  .offset = FIELD(irqchip) },
 	{ .key = { .name = "no-reboot",

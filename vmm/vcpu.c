@@ -12,23 +12,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
 
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
-
-static int kick_signal(void)
-{
-	return SIGRTMIN;
-}
-
-static void on_kick(int sig)
-{
-	(void)sig; /* its only effect is that KVM_RUN returns EINTR */
-}
 
 /* ---- exits ----------------------------------------------------------------------------------- */
 
@@ -75,7 +64,7 @@ static void serve_mmio(struct vcpu *vcpu)
 	vcpu->counters.unclaimed += !claimed;
 }
 
-static void stop(struct vcpu *vcpu, enum vcpu_stop why)
+void vcpu_stop(struct vcpu *vcpu, enum vcpu_stop why)
 {
 	vcpu_set_request_pause(vcpu->set);
 	vcpu->set->stopped(vcpu->set->opaque, why);
@@ -105,7 +94,7 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_SHUTDOWN:
 		log_error("vcpu%u: triple fault", vcpu->id);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		log_error("vcpu%u: KVM internal error %u%s", vcpu->id, run->internal.suberror,
@@ -113,73 +102,20 @@ static void serve_exit(struct vcpu *vcpu)
 				  ? " (it cannot emulate this instruction)"
 				  : "");
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		log_error("vcpu%u: the CPU refuses to enter the guest, reason 0x%llx", vcpu->id,
 			  (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	default:
 		log_error("vcpu%u: unexpected KVM exit %u", vcpu->id, run->exit_reason);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	}
-}
-
-/* ---- interrupt chips that are not KVM's ------------------------------------------------------ */
-
-void vcpu_set_irq(struct vcpu_set *set, const struct vcpu_irq_ops *irq, void *chip)
-{
-	set->irq = irq;
-	set->irq_chip = chip;
-}
-
-/*
- * The place is told before the last look at what there is to do, so that a kick either comes before
- * that look or finds the place. In between KVM_RUN's own look at immediate_exit does the same for
- * the signal. false: not into the guest now.
- */
-static bool enter(struct vcpu *vcpu)
-{
-	struct vcpu_set *set = vcpu->set;
-
-	__atomic_store_n(&vcpu->place, vcpu->halted ? VCPU_HALTED : VCPU_IN_GUEST,
-			 __ATOMIC_SEQ_CST);
-	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-	return !__atomic_load_n(&set->pause, __ATOMIC_SEQ_CST) &&
-	       set->irq->enter(set->irq_chip, vcpu);
-}
-
-void vcpu_kick(struct vcpu *vcpu)
-{
-	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-	switch (__atomic_load_n(&vcpu->place, __ATOMIC_SEQ_CST)) {
-	case VCPU_IN_GUEST:
-		pthread_kill(vcpu->thread, kick_signal());
-		break;
-	case VCPU_HALTED:
-		sem_post(&vcpu->wake);
-		break;
-	case VCPU_OUTSIDE:
-		break; /* it looks before it goes in */
-	}
-}
-
-void vcpu_wait(struct vcpu *vcpu, uint64_t deadline_ns)
-{
-	struct timespec until = {
-		.tv_sec = (time_t)(deadline_ns / 1000000000u),
-		.tv_nsec = (long)(deadline_ns % 1000000000u),
-	};
-
-	/* Any way it returns, somebody looks again. */
-	if (deadline_ns)
-		sem_clockwait(&vcpu->wake, CLOCK_MONOTONIC, &until);
-	else
-		sem_wait(&vcpu->wake);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -230,28 +166,19 @@ static void *vcpu_thread(void *arg)
 	for (;;) {
 		if (__atomic_load_n(&set->pause, __ATOMIC_ACQUIRE) && !park(vcpu))
 			return NULL;
-		if (set->irq && !enter(vcpu)) {
-			__atomic_store_n(&vcpu->place, VCPU_OUTSIDE, __ATOMIC_SEQ_CST);
+		if (set->irq && !vcpu_enter(vcpu))
 			continue;
-		}
 		ret = ioctl(vcpu->fd, KVM_RUN, 0);
 		if (set->irq)
-			__atomic_store_n(&vcpu->place, VCPU_OUTSIDE, __ATOMIC_SEQ_CST);
+			vcpu_leave(vcpu);
 		if (ret == 0) {
 			serve_exit(vcpu);
 		} else if (errno != EINTR && errno != EAGAIN) {
 			log_error("vcpu%u: KVM_RUN: %s", vcpu->id, strerror(errno));
 			vcpu_arch_dump(vcpu);
-			stop(vcpu, VCPU_FAILED);
+			vcpu_stop(vcpu, VCPU_FAILED);
 		}
 	}
-}
-
-static int install_kick_handler(void)
-{
-	struct sigaction action = { .sa_handler = on_kick };
-
-	return sigaction(kick_signal(), &action, NULL) < 0 ? -errno : 0;
 }
 
 /* vCPU threads take the kick signal and no other: the rest is the main thread's. */
@@ -261,7 +188,7 @@ static int start_thread(struct vcpu *vcpu)
 	int err;
 
 	sigfillset(&all);
-	sigdelset(&all, kick_signal());
+	sigdelset(&all, vcpu_kick_signal());
 	/* Faults are not to be blocked: they must reach the handler that restores the terminal. */
 	sigdelset(&all, SIGSEGV);
 	sigdelset(&all, SIGBUS);
@@ -315,7 +242,7 @@ void vcpu_set_pause(struct vcpu_set *set)
 		/* The flag serves the thread that has not entered KVM_RUN yet, the signal the rest.
 		 */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(vcpu->thread, kick_signal());
+		pthread_kill(vcpu->thread, vcpu_kick_signal());
 		sem_post(&vcpu->wake);
 	}
 	while (set->parked < running)
@@ -341,7 +268,7 @@ static int create_one(struct vcpu_set *set, struct vcpu *vcpu, unsigned id, stru
 		return err;
 	}
 	vcpu->run = run;
-	sem_init(&vcpu->wake, 0, 0);
+	vcpu_kick_init(vcpu);
 	return 0;
 }
 
@@ -366,7 +293,7 @@ int vcpu_set_create(struct vcpu_set *set, struct kvm *kvm, unsigned count, struc
 		err = error_set(e, -ENOMEM, "out of memory");
 		goto fail;
 	}
-	err = install_kick_handler();
+	err = vcpu_kick_install();
 	if (err) {
 		error_set_errno(e, err, "cannot handle the vCPU signal");
 		goto fail;
@@ -403,7 +330,7 @@ void vcpu_set_destroy(struct vcpu_set *set)
 		vcpu_arch_destroy(vcpu);
 		munmap(vcpu->run, set->kvm->run_size);
 		close(vcpu->fd);
-		sem_destroy(&vcpu->wake);
+		vcpu_kick_destroy(vcpu);
 	}
 	free(set->vcpu);
 	pthread_cond_destroy(&set->changed);

@@ -10,6 +10,7 @@
 #include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "boot/boot.h"
 #include "vmm/bus.h"
@@ -60,7 +61,10 @@ struct vcpu {
 	bool parked; /* under the set's lock */
 	bool halted; /* by the chips' ops: it has nothing to execute; its thread's own */
 	enum vcpu_place place;
-	sem_t wake; /* for a halted one; may count more than there was reason for */
+	sem_t wake;    /* for a halted one; may count more than there was reason for */
+	timer_t timer; /* kicks it; made by its thread when first set */
+	bool have_timer;
+	int64_t kick_at; /* what it is set for; 0: nothing. Its thread's, signal handler included */
 	struct vcpu_counters counters;
 	struct vcpu_arch *arch;
 };
@@ -102,18 +106,32 @@ void vcpu_set_pause(struct vcpu_set *set);
 /* Asks without waiting; for a vCPU thread whose access ended or reset the machine. */
 void vcpu_set_request_pause(struct vcpu_set *set);
 
-/*
- * There is something new for the vCPU: its thread comes out of the guest, or wakes, and calls
- * enter(). What is new must be there to see before. Any thread, with any lock that enter() does not
- * wait for while it holds another of the caller's.
- */
-void vcpu_kick(struct vcpu *vcpu);
-/* In enter(), with vcpu->halted: waits for a kick, or until that time of CLOCK_MONOTONIC (0: none).
- */
-void vcpu_wait(struct vcpu *vcpu, uint64_t deadline_ns);
+/* Cannot go on: tells the owner. On its own thread. */
+void vcpu_stop(struct vcpu *vcpu, enum vcpu_stop why);
 
 /* Sum over the vCPUs; exact while paused. */
 struct vcpu_counters vcpu_set_counters(const struct vcpu_set *set);
+
+/* ---- kicks: vcpu_kick.c ---------------------------------------------------------------------- */
+
+/*
+ * There is something new for the vCPU, which is there to see before: its thread comes out of the
+ * guest, or wakes, and calls enter(). Any thread, with any lock held.
+ */
+void vcpu_kick(struct vcpu *vcpu);
+/* From enter(): the same at that time of CLOCK_MONOTONIC. One time a vCPU. */
+void vcpu_kick_at(struct vcpu *vcpu, int64_t ns);
+/* From enter(), with vcpu->halted: waits for a kick, or until that time (0: none). */
+void vcpu_wait(struct vcpu *vcpu, int64_t ns);
+
+/* For vcpu.c. */
+int vcpu_kick_signal(void);
+int vcpu_kick_install(void); /* the signal's handler; once a process */
+void vcpu_kick_init(struct vcpu *vcpu);
+void vcpu_kick_destroy(struct vcpu *vcpu);
+/* Around KVM_RUN, where there are vcpu_irq_ops; false: not into the guest now. */
+bool vcpu_enter(struct vcpu *vcpu);
+void vcpu_leave(struct vcpu *vcpu);
 
 /* ---- x86_64/ --------------------------------------------------------------------------------- */
 
@@ -122,6 +140,9 @@ int vcpu_arch_create(struct vcpu *vcpu, struct error *e);
 void vcpu_arch_destroy(struct vcpu *vcpu);
 /* Power-on state; entry non-NULL: at the kernel's door. */
 int vcpu_arch_reset(struct vcpu *vcpu, const struct boot_entry *entry, struct error *e);
+/* What INIT and, after it, a startup message do to a vCPU whose local APIC is not KVM's. */
+int vcpu_arch_init(struct vcpu *vcpu);
+int vcpu_arch_startup(struct vcpu *vcpu, uint8_t vector);
 /* Registers and code bytes to stderr, for a crash report. */
 void vcpu_arch_dump(struct vcpu *vcpu);
 

@@ -180,6 +180,9 @@ static int reset(void *opaque, struct error *e)
 
 	(void)e;
 	chips_reset(chip->chips);
+	/* Told with an exit of the guest that was. */
+	for (unsigned i = 0; i < chip->vcpus->count; i++)
+		chip->vcpus->vcpu[i].run->ready_for_interrupt_injection = 0;
 	return 0;
 }
 
