@@ -144,6 +144,10 @@ static void x2apic(void)
 	static struct self self[SMP_MAX];
 	unsigned n = acpi.ncpus, right = 0, reached = 0;
 
+	if (!(cpuid(1, 0).ecx & CPUID1_ECX_X2APIC)) {
+		skip("x2APIC mode", "CPUID does not offer it");
+		return;
+	}
 	for (unsigned i = 1; i < n; i++)
 		smp_call(i, to_x2apic, &self[i], SLOW_MS);
 	to_x2apic(&self[0]);
