@@ -4,6 +4,9 @@
  *
  * mvm: --cpus=1
  * mvm: --cpus=2
+ * mvm: --cpus=2 --irqchip=split
+ * mvm: --irqchip=user
+ * mvm: --cpus=2 --irqchip=user
  */
 #include "acpi.h"
 #include "apic.h"

@@ -4,6 +4,8 @@
  * is kept in RAM; the last start reports it.
  *
  * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk
+ * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk --irqchip=split
+ * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk --irqchip=user
  * mvm: --boot=linux64 --rng=virtio --blk=virtio:@tmp/disk,iothread=off
  * reboots: yes
  * stderr: any

@@ -6,6 +6,8 @@
  * mvm: --cpus=4
  * mvm: --cpus=4 --boot=linux64
  * mvm: --cpus=11 --memory=128M
+ * mvm: --cpus=4 --irqchip=split
+ * mvm: --cpus=11 --memory=128M --irqchip=user
  */
 #include "acpi.h"
 #include "apic.h"

@@ -7,6 +7,8 @@
  * mvm: --blk=virtio:@tmp/disk,serial=tiny,indirect=off,event-idx=off,queue-size=16 --rng=virtio
  * mvm: --blk=virtio:@tmp/disk,serial=tiny,in-order=on,queues=2 --rng=virtio
  * mvm: --blk=virtio:@tmp/disk,serial=tiny,ro=on --rng=virtio
+ * mvm: --blk=virtio:@tmp/disk,serial=tiny --rng=virtio --irqchip=split
+ * mvm: --blk=virtio:@tmp/disk,serial=tiny --rng=virtio --irqchip=user
  * stderr: any
  */
 #include "guest.h"
