@@ -120,8 +120,7 @@ static void serve_exit(struct vcpu *vcpu)
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-/* Lets KVM finish the access whose exit was served, without entering the guest. */
-static void complete_access(struct vcpu *vcpu)
+void vcpu_complete_access(struct vcpu *vcpu)
 {
 	/* An access across a page boundary comes in up to two parts of 8 bytes each a page. */
 	for (int part = 0; part < 4; part++) {
@@ -138,7 +137,7 @@ static bool park(struct vcpu *vcpu)
 	struct vcpu_set *set = vcpu->set;
 	bool go_on;
 
-	complete_access(vcpu);
+	vcpu_complete_access(vcpu);
 	pthread_mutex_lock(&set->lock);
 	vcpu->parked = true;
 	set->parked++;

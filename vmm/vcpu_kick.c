@@ -35,7 +35,8 @@ static void on_kick(int sig, siginfo_t *info, void *context)
 
 int vcpu_kick_install(void)
 {
-	struct sigaction action = { .sa_sigaction = on_kick, .sa_flags = SA_SIGINFO };
+	/* Restart: what a device calls on this thread goes on; KVM_RUN ends all the same. */
+	struct sigaction action = { .sa_sigaction = on_kick, .sa_flags = SA_SIGINFO | SA_RESTART };
 
 	return sigaction(vcpu_kick_signal(), &action, NULL) < 0 ? -errno : 0;
 }

@@ -14,11 +14,13 @@
 #include "guest.h"
 #include "smp.h"
 #include "trap.h"
+#include "uart.h"
 
-#define VECTOR_IPI 0x40
-#define VECTOR_ALL 0x41
-#define INCREMENTS 200
-#define SLOW_MS	   2000
+#define VECTOR_IPI  0x40
+#define VECTOR_ALL  0x41
+#define INCREMENTS  200
+#define SLOW_MS	    2000
+#define BUSY_STARTS 5
 
 #define TOPOLOGY_SMT  1
 #define TOPOLOGY_CORE 2
@@ -165,9 +167,18 @@ static void x2apic(void)
 	check_equal(reached, n - 1, "IPIs in x2APIC mode");
 }
 
+static void read_devices(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		in8(COM1 + UART_SCR);
+		read32(acpi.ioapic);
+	}
+}
+
 void main(void)
 {
-	unsigned others = acpi.ncpus - 1, again = 0;
+	unsigned others = acpi.ncpus - 1, again = 0, busy = 0;
 
 	irq_init();
 	check_equal(smp_start_all(), others, "all others of %u start", acpi.ncpus);
@@ -179,5 +190,12 @@ void main(void)
 	if (others)
 		again = smp_start(1);
 	check_equal(again, others ? 1 : 0, "INIT and a second start");
+	/* Also in the middle of an access that the host has to finish. */
+	for (unsigned i = 0; others && i < BUSY_STARTS; i++) {
+		smp_post(1, read_devices, NULL);
+		delay_us(200);
+		busy += smp_start(1);
+	}
+	check_equal(busy, others ? BUSY_STARTS : 0, "INIT while it reads devices");
 	x2apic();
 }

@@ -8,11 +8,13 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include <linux/kvm.h>
 
 #include "devices/emulated/chips.h"
+#include "vmm/log.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/irqchip.h"
 #include "vmm/x86_64/msi_routes.h"
@@ -22,6 +24,7 @@ struct irq_split {
 	struct vcpu_set *vcpus;
 	struct chips *chips;
 	struct msi_routes routes;
+	struct log_limit unrouted;
 	bool intr; /* the 8259A's INT; written under its lock, read without */
 };
 
@@ -37,8 +40,11 @@ static bool send(void *opaque, const struct apic_msi *message)
 static void await_eoi(void *opaque, unsigned pin, const struct apic_msi *message)
 {
 	struct irq_split *chip = opaque;
+	int err = msi_routes_set_pin(&chip->routes, pin, message->address, message->data);
 
-	msi_routes_set_pin(&chip->routes, pin, message->address, message->data);
+	if (err)
+		log_guest(&chip->unrouted, "--irqchip=split: KVM refuses the route of line %u: %s",
+			  pin, strerror(-err));
 }
 
 static void set_int(void *opaque, bool level)

@@ -112,6 +112,8 @@ static void serve_startup(struct irq_user *chip, struct vcpu *vcpu, struct lapic
 	}
 	apic_bus_unlock(chip->apics, vcpu->id);
 	if (init) {
+		/* Else KVM would finish it in the new state. */
+		vcpu_complete_access(vcpu);
 		forget(chip, vcpu);
 		vcpu->halted = !boot;
 		err = vcpu_arch_init(vcpu);
@@ -186,7 +188,8 @@ static bool enter(void *opaque, struct vcpu *vcpu)
 	if (!cpu->started)
 		first_entry(cpu);
 	take_over(chip, vcpu, l);
-	lapic_tick(l, now_ns());
+	if (l->deadline)
+		lapic_tick(l, now_ns());
 	if (l->init || l->waits_for_startup) {
 		serve_startup(chip, vcpu, l);
 		return false;
