@@ -33,6 +33,7 @@ struct help_pair {
 extern const struct help_pair help_examples[];	  /* a command line; what it does */
 extern const struct help_pair help_exit_status[]; /* a number; what it means */
 extern const struct help_pair help_environment[];
+extern const struct help_pair help_irqchips[]; /* --irqchip's word; what is whose, and the price */
 const char *help_group_title(unsigned group);
 
 struct option;

@@ -30,6 +30,18 @@ const struct help_pair help_environment[] = {
 	{ NULL, NULL },
 };
 
+const struct help_pair help_irqchips[] = {
+	{ "kernel", "8259A, 8254, I/O APIC and local APICs in KVM; an eventfd interrupts without a "
+		    "step out of the kernel (irqfd)" },
+	{ "split",
+	  "local APICs in KVM, the others in mvm; message interrupts by irqfd, lines through "
+	  "mvm" },
+	{ "user",
+	  "all in mvm; no irqfd: a thread of mvm delivers what eventfds signal. The guest sees "
+	  "no x2APIC, no TSC deadline timer and no performance counters" },
+	{ NULL, NULL },
+};
+
 const char *help_group_title(unsigned group)
 {
 	static const char *const titles[GROUP_COUNT] = {

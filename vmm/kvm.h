@@ -21,6 +21,7 @@ struct kvm {
 	struct kvm_cpuid2 *cpuid; /* what it supports; x86_64/cpuid.c asks once and keeps it here */
 	struct bus *pio, *mmio;	  /* whose kicks become ioeventfds */
 	int vfio;		  /* KVM's VFIO device, -1 until one is needed */
+	bool without_lapic;	  /* local APICs are not KVM's; set before the first vCPU */
 };
 
 /* -ENOENT, -EACCES, -ENODEV …: e says what to do about it. */

@@ -1,6 +1,6 @@
 /*
- * Putting a machine together and running it: see machine.h. Order of making: KVM, RAM, chips,
- * buses, PCI, devices, kernel, vCPUs; taking apart is the reverse, from wherever making stopped.
+ * Putting a machine together and running it: see machine.h. Order of making: KVM, RAM, buses,
+ * chips, PCI, devices, kernel, vCPUs; taking apart is the reverse, from wherever making stopped.
  *
  * Ends and resets: whoever wants one (a device on a vCPU's thread, the terminal's Ctrl-A x) calls
  * request(), which notes it, keeps that vCPU out of the guest and tells the main thread; the main
@@ -23,7 +23,7 @@
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/cpuid.h"
-#include "vmm/x86_64/irq_kvm.h"
+#include "vmm/x86_64/irqchip.h"
 #include "vmm/x86_64/layout.h"
 #include "vmm/x86_64/platform.h"
 
@@ -31,7 +31,8 @@ struct machine {
 	const struct config *config;
 	struct kvm kvm;
 	struct guest_memory memory;
-	struct irq_kvm *chip;
+	const struct irqchip_ops *irqchip;
+	void *chip; /* irqchip's */
 	struct device_host host;
 	struct device *devices; /* the last made first */
 	struct pci_windows windows;
@@ -149,7 +150,7 @@ static int reset(struct machine *m, struct error *e)
 			d->ops->reset(d);
 	err = pci_root_assign(m->host.pci, e);
 	if (!err)
-		err = irq_kvm_reset(m->chip, e);
+		err = m->irqchip->reset(m->chip, e);
 	if (!err)
 		err = load_kernel(m, &entry, e);
 	return err ? err : vcpu_set_reset(&m->vcpus, &entry, e);
@@ -263,20 +264,10 @@ static void account_buses(struct device_host *h)
 	bus_set_account(pci_root_config(h->pci), own, ACCOUNT_CONFIG_READS, ACCOUNT_CONFIG_WRITES);
 }
 
-static int make_chips(struct machine *m, struct error *e)
+static int make_buses(struct machine *m, struct error *e)
 {
 	struct device_host *h = &m->host;
 
-	if (m->config->irqchip != IRQCHIP_KERNEL)
-		return error_set(
-			e, -ENOTSUP,
-			"--irqchip: only \"kernel\" works yet; split and user are planned");
-	m->chip = irq_kvm_create(&m->kvm, e);
-	if (!m->chip)
-		return -EIO;
-	h->irq = irq_create(&irq_kvm_ops, m->chip, e);
-	if (!h->irq)
-		return -ENOMEM;
 	h->pio = bus_create("pio");
 	h->mmio = bus_create("mmio");
 	if (!h->pio || !h->mmio)
@@ -285,7 +276,25 @@ static int make_chips(struct machine *m, struct error *e)
 	if (!m->config->trace_kicks)
 		kvm_attach_buses(&m->kvm, h->pio, h->mmio);
 	h->mappings = kvm_create_mappings(&m->kvm, e);
-	if (!h->mappings)
+	return h->mappings ? 0 : -ENOMEM; /* e says what */
+}
+
+static int make_chips(struct machine *m, struct error *e)
+{
+	static const struct irqchip_ops *const irqchips[] = {
+		[IRQCHIP_KERNEL] = &irqchip_kernel,
+		[IRQCHIP_SPLIT] = &irqchip_split,
+		[IRQCHIP_USER] = &irqchip_user,
+	};
+	struct device_host *h = &m->host;
+
+	platform_prepare(&m->kvm);
+	m->irqchip = irqchips[m->config->irqchip];
+	m->chip = m->irqchip->create(&m->kvm, h, &m->vcpus, m->config->cpus, e);
+	if (!m->chip)
+		return -EIO; /* e says what */
+	h->irq = irq_create(m->irqchip->irq, m->chip, e);
+	if (!h->irq)
 		return -ENOMEM;
 	m->windows = platform_windows(&m->memory, cpuid_physical_bits(&m->kvm));
 	h->mmio_slots = platform_mmio_slots();
@@ -367,13 +376,17 @@ static int make(struct machine *m, struct error *e)
 	if (!err)
 		err = kvm_add_memory(&m->kvm, &m->memory, e);
 	if (!err)
+		err = make_buses(m, e);
+	if (!err)
 		err = make_chips(m, e);
 	if (!err)
 		err = vcpu_set_create(&m->vcpus, &m->kvm, c->cpus, m->host.pio, m->host.mmio,
 				      vcpu_stopped, m, e);
 	m->vcpus.accounts = m->host.accounts;
-	if (!err)
+	if (!err) {
+		vcpu_set_irq(&m->vcpus, m->irqchip->vcpu, m->chip);
 		err = make_devices(m, e);
+	}
 	if (!err)
 		stats_attach(&m->stats);
 	accounts_calibrate(m->host.accounts);
@@ -387,17 +400,19 @@ static void unmake(struct machine *m)
 	struct device *next;
 
 	stats_stop(&m->stats);
-	vcpu_set_destroy(&m->vcpus);
+	/* What may interrupt goes before the vCPUs, which are parked. */
 	for (struct device *d = m->devices; d; d = next) {
 		next = d->next;
 		d->ops->destroy(d);
 	}
 	pci_root_destroy(m->host.pci);
 	mappings_destroy(m->host.mappings);
+	irq_destroy(m->host.irq);
+	if (m->chip)
+		m->irqchip->destroy(m->chip);
+	vcpu_set_destroy(&m->vcpus);
 	bus_destroy(m->host.pio);
 	bus_destroy(m->host.mmio);
-	irq_destroy(m->host.irq);
-	irq_kvm_destroy(m->chip);
 	memory_destroy(&m->memory);
 	kvm_close(&m->kvm);
 	event_del(&m->signals);

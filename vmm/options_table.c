@@ -159,8 +159,9 @@ const struct option option_table[] = {
 		   .type = KEY_ENUM,
 		   .choices = "kernel|split|user",
 		   .fallback = "kernel",
-		   .help = "who plays the interrupt controllers: KVM; split (local APICs by KVM, "
-			   "the others by mvm) and user (all by mvm) are planned" },
+		   .help = "who plays the interrupt controllers and the PIT: KVM; split: KVM the "
+			   "local APICs, mvm the others; user: mvm all of them (--list-devices "
+			   "tells what devices notice)" },
 	  .group = GROUP_MACHINE,
 	  .offset = FIELD(irqchip) },
 	{ .key = { .name = "no-reboot",

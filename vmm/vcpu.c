@@ -20,16 +20,6 @@
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
-static int kick_signal(void)
-{
-	return SIGRTMIN;
-}
-
-static void on_kick(int sig)
-{
-	(void)sig; /* its only effect is that KVM_RUN returns EINTR */
-}
-
 /* ---- exits ----------------------------------------------------------------------------------- */
 
 static void serve_pio(struct vcpu *vcpu)
@@ -78,7 +68,7 @@ static void serve_mmio(struct vcpu *vcpu)
 	vcpu->counters.unclaimed += !claimed;
 }
 
-static void stop(struct vcpu *vcpu, enum vcpu_stop why)
+void vcpu_stop(struct vcpu *vcpu, enum vcpu_stop why)
 {
 	vcpu_set_request_pause(vcpu->set);
 	vcpu->set->stopped(vcpu->set->opaque, why);
@@ -98,8 +88,13 @@ static void trace_other(struct vcpu *vcpu)
 
 static void serve_exit(struct vcpu *vcpu)
 {
+	struct vcpu_set *set = vcpu->set;
 	struct kvm_run *run = vcpu->run;
 
+	if (set->irq && set->irq->exited(set->irq_chip, vcpu)) {
+		vcpu->counters.other++;
+		return;
+	}
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		serve_pio(vcpu);
@@ -116,7 +111,7 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_SHUTDOWN:
 		log_error("vcpu%u: triple fault", vcpu->id);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		log_error("vcpu%u: KVM internal error %u%s", vcpu->id, run->internal.suberror,
@@ -124,26 +119,25 @@ static void serve_exit(struct vcpu *vcpu)
 				  ? " (it cannot emulate this instruction)"
 				  : "");
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
 		log_error("vcpu%u: the CPU refuses to enter the guest, reason 0x%llx", vcpu->id,
 			  (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	default:
 		log_error("vcpu%u: unexpected KVM exit %u", vcpu->id, run->exit_reason);
 		vcpu_arch_dump(vcpu);
-		stop(vcpu, VCPU_CRASHED);
+		vcpu_stop(vcpu, VCPU_CRASHED);
 		break;
 	}
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
 
-/* Lets KVM finish the access whose exit was served, without entering the guest. */
-static void complete_access(struct vcpu *vcpu)
+void vcpu_complete_access(struct vcpu *vcpu)
 {
 	/* An access across a page boundary comes in up to two parts of 8 bytes each a page. */
 	for (int part = 0; part < 4; part++) {
@@ -160,7 +154,7 @@ static bool park(struct vcpu *vcpu)
 	struct vcpu_set *set = vcpu->set;
 	bool go_on;
 
-	complete_access(vcpu);
+	vcpu_complete_access(vcpu);
 	pthread_mutex_lock(&set->lock);
 	vcpu->parked = true;
 	set->parked++;
@@ -180,6 +174,7 @@ static void *vcpu_thread(void *arg)
 	struct vcpu *vcpu = arg;
 	struct vcpu_set *set = vcpu->set;
 	char name[16];
+	int ret;
 
 	snprintf(name, sizeof(name), "vcpu%u", vcpu->id);
 	pthread_setname_np(pthread_self(), name);
@@ -190,21 +185,19 @@ static void *vcpu_thread(void *arg)
 			account_thread_end();
 			return NULL;
 		}
-		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+		if (set->irq && !vcpu_enter(vcpu))
+			continue;
+		ret = ioctl(vcpu->fd, KVM_RUN, 0);
+		if (set->irq)
+			vcpu_leave(vcpu);
+		if (ret == 0) {
 			serve_exit(vcpu);
 		} else if (errno != EINTR && errno != EAGAIN) {
 			log_error("vcpu%u: KVM_RUN: %s", vcpu->id, strerror(errno));
 			vcpu_arch_dump(vcpu);
-			stop(vcpu, VCPU_FAILED);
+			vcpu_stop(vcpu, VCPU_FAILED);
 		}
 	}
-}
-
-static int install_kick_handler(void)
-{
-	struct sigaction action = { .sa_handler = on_kick };
-
-	return sigaction(kick_signal(), &action, NULL) < 0 ? -errno : 0;
 }
 
 /* vCPU threads take the kick signal and no other: the rest is the main thread's. */
@@ -214,7 +207,7 @@ static int start_thread(struct vcpu *vcpu)
 	int err;
 
 	sigfillset(&all);
-	sigdelset(&all, kick_signal());
+	sigdelset(&all, vcpu_kick_signal());
 	/* Faults are not to be blocked: they must reach the handler that restores the terminal. */
 	sigdelset(&all, SIGSEGV);
 	sigdelset(&all, SIGBUS);
@@ -268,7 +261,8 @@ void vcpu_set_pause(struct vcpu_set *set)
 		/* The flag serves the thread that has not entered KVM_RUN yet, the signal the rest.
 		 */
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-		pthread_kill(vcpu->thread, kick_signal());
+		pthread_kill(vcpu->thread, vcpu_kick_signal());
+		sem_post(&vcpu->wake);
 	}
 	while (set->parked < running)
 		pthread_cond_wait(&set->changed, &set->lock);
@@ -293,6 +287,7 @@ static int create_one(struct vcpu_set *set, struct vcpu *vcpu, unsigned id, stru
 		return err;
 	}
 	vcpu->run = run;
+	vcpu_kick_init(vcpu);
 	return 0;
 }
 
@@ -317,7 +312,7 @@ int vcpu_set_create(struct vcpu_set *set, struct kvm *kvm, unsigned count, struc
 		err = error_set(e, -ENOMEM, "out of memory");
 		goto fail;
 	}
-	err = install_kick_handler();
+	err = vcpu_kick_install();
 	if (err) {
 		error_set_errno(e, err, "cannot handle the vCPU signal");
 		goto fail;
@@ -354,6 +349,7 @@ void vcpu_set_destroy(struct vcpu_set *set)
 		vcpu_arch_destroy(vcpu);
 		munmap(vcpu->run, set->kvm->run_size);
 		close(vcpu->fd);
+		vcpu_kick_destroy(vcpu);
 	}
 	free(set->vcpu);
 	pthread_cond_destroy(&set->changed);

@@ -424,6 +424,13 @@ def signals(mvm, report):
             report.check(got == -sig and took < 1 * mvm.slow, "%s ends four busy processors" % sig.name,
                          ["status %s after %.2f s" % (got, took)] + run.said())
             run.check_stderr(report, "any")
+        for chip in "split", "user":  # halted ones wait in mvm with "user"
+            for cpus, state in ("4", "busy"), ("1", "halted"):
+                run = mvm.start(wait_guest(mvm, "--cpus=" + cpus, "--irqchip=" + chip))
+                run.wait_stdout(READY, 10)
+                run.process.send_signal(signal.SIGTERM)
+                report.check(run.wait(5) == -signal.SIGTERM, "SIGTERM ends %s processors, --irqchip=%s" % (state, chip),
+                             run.said())
         report.check(os.listdir(tmp) == ["disk"], "nothing is left", os.listdir(tmp))
 
     def ignore_hup():

@@ -92,13 +92,14 @@ def run_guest(mvm, guest, args, report):
             report.results[-1].why += run.said()
 
 
-def cases(here, mvm):
+def cases(here, mvm, also=""):
     result = []
     for path in sorted(glob.glob(os.path.join(here, "*.c"))):
         guest = Guest(path)
         if not guest.alone:
             continue
         for args in guest.runs:
+            args = " ".join((args, also)).strip()
             name = guest.name + (" " + args if args else "")
             result.append(Case(name, lambda report, g=guest, a=args: run_guest(mvm, g, a, report)))
     return result

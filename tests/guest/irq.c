@@ -4,6 +4,9 @@
  *
  * mvm: --cpus=1
  * mvm: --cpus=2
+ * mvm: --cpus=2 --irqchip=split
+ * mvm: --irqchip=user
+ * mvm: --cpus=2 --irqchip=user
  */
 #include "acpi.h"
 #include "apic.h"
@@ -24,7 +27,15 @@
 #define PIT_HZ	     1193182
 #define PIT_GSI	     0
 
-#define SOON_MS 500
+#define SOON_MS 5000 /* somebody else may have the processor for a while */
+
+/* What has been asked for before comes now, not when silence is expected. */
+static void settle(unsigned vector)
+{
+	irq_enable();
+	wait_for(!lapic_bit(LAPIC_IRR, vector), SOON_MS);
+	irq_disable();
+}
 
 /* ---- local APIC ------------------------------------------------------------------------------ */
 
@@ -89,7 +100,7 @@ static void timer(void)
 	lapic_write(LAPIC_TIMER_INIT, 100000);
 	check(irq_wait(VECTOR_TIMER, 3, SOON_MS), "periodic timer");
 	lapic_write(LAPIC_LVT_TIMER, LAPIC_TIMER_PERIODIC | VECTOR_TIMER | LAPIC_LVT_MASKED);
-	irq_during(VECTOR_TIMER, 2);
+	settle(VECTOR_TIMER);
 	check_equal(irq_during(VECTOR_TIMER, 5), 0, "masked, it is quiet");
 	lapic_write(LAPIC_TIMER_INIT, 0);
 }
@@ -230,8 +241,26 @@ static void pit(void)
 	out8(PIT_CHANNEL0, (uint8_t)(count >> 8));
 	check(irq_wait(VECTOR_PIT, 3, SOON_MS), "the PIT ticks");
 	ioapic_mask(PIT_GSI);
-	irq_during(VECTOR_PIT, 1);
+	settle(VECTOR_PIT);
 	check_equal(irq_during(VECTOR_PIT, 5), 0, "masked, it is quiet");
+}
+
+static void x2apic(void)
+{
+	check(wrmsr_safe(MSR_APIC_BASE, 0xfee00000 | APIC_BASE_X2APIC) == false,
+	      "x2APIC without enable is refused");
+	if (!(cpuid(1, 0).ecx & CPUID1_ECX_X2APIC)) {
+		check(!lapic_to_x2apic() &&
+			      !wrmsr_safe(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | APIC_BASE_X2APIC),
+		      "x2APIC mode is refused where CPUID does not offer it");
+		return;
+	}
+	check(lapic_to_x2apic() && lapic_id() == 0, "x2APIC mode");
+	lapic_write(LAPIC_LVT_TIMER, LAPIC_TIMER_ONESHOT | VECTOR_TIMER);
+	lapic_write(LAPIC_TIMER_INIT, 10000);
+	check(irq_wait(VECTOR_TIMER, 1, SOON_MS), "the timer in x2APIC mode");
+	lapic_ipi(0, ICR_SELF | ICR_ASSERT | VECTOR_LOW);
+	check(irq_wait(VECTOR_LOW, 1, SOON_MS), "self-IPI in x2APIC mode");
 }
 
 void main(void)
@@ -246,12 +275,5 @@ void main(void)
 	level();
 	other_cpu();
 	pit();
-	check(wrmsr_safe(MSR_APIC_BASE, 0xfee00000 | APIC_BASE_X2APIC) == false,
-	      "x2APIC without enable is refused");
-	check(lapic_to_x2apic() && lapic_id() == 0, "x2APIC mode");
-	lapic_write(LAPIC_LVT_TIMER, LAPIC_TIMER_ONESHOT | VECTOR_TIMER);
-	lapic_write(LAPIC_TIMER_INIT, 10000);
-	check(irq_wait(VECTOR_TIMER, 1, SOON_MS), "the timer in x2APIC mode");
-	lapic_ipi(0, ICR_SELF | ICR_ASSERT | VECTOR_LOW);
-	check(irq_wait(VECTOR_LOW, 1, SOON_MS), "self-IPI in x2APIC mode");
+	x2apic();
 }

@@ -4,6 +4,8 @@
  *
  * mvm: --rng=virtio
  * mvm: --rng=virtio --cpus=2
+ * mvm: --rng=virtio --cpus=2 --irqchip=split
+ * mvm: --rng=virtio --cpus=2 --irqchip=user
  * mvm: --rng=virtio,event-idx=off
  */
 #include "acpi.h"

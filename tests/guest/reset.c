@@ -5,6 +5,8 @@
  *
  * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk
  * mvm: --cpus=2 --rng=virtio --blk=vhost:@tmp/disk
+ * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk --irqchip=split
+ * mvm: --cpus=3 --rng=virtio --blk=virtio:@tmp/disk --irqchip=user
  * mvm: --boot=linux64 --rng=virtio --blk=virtio:@tmp/disk,iothread=off
  * reboots: yes
  * stderr: any

@@ -3,6 +3,8 @@
  * interrupts on GSI 8.
  *
  * mvm:
+ * mvm: --irqchip=split
+ * mvm: --irqchip=user
  */
 #include "apic.h"
 #include "guest.h"

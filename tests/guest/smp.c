@@ -6,17 +6,21 @@
  * mvm: --cpus=4
  * mvm: --cpus=4 --boot=linux64
  * mvm: --cpus=11 --memory=128M
+ * mvm: --cpus=4 --irqchip=split
+ * mvm: --cpus=11 --memory=128M --irqchip=user
  */
 #include "acpi.h"
 #include "apic.h"
 #include "guest.h"
 #include "smp.h"
 #include "trap.h"
+#include "uart.h"
 
-#define VECTOR_IPI 0x40
-#define VECTOR_ALL 0x41
-#define INCREMENTS 200
-#define SLOW_MS	   2000
+#define VECTOR_IPI  0x40
+#define VECTOR_ALL  0x41
+#define INCREMENTS  200
+#define SLOW_MS	    2000
+#define BUSY_STARTS 5
 
 #define TOPOLOGY_SMT  1
 #define TOPOLOGY_CORE 2
@@ -144,6 +148,10 @@ static void x2apic(void)
 	static struct self self[SMP_MAX];
 	unsigned n = acpi.ncpus, right = 0, reached = 0;
 
+	if (!(cpuid(1, 0).ecx & CPUID1_ECX_X2APIC)) {
+		skip("x2APIC mode", "CPUID does not offer it");
+		return;
+	}
 	for (unsigned i = 1; i < n; i++)
 		smp_call(i, to_x2apic, &self[i], SLOW_MS);
 	to_x2apic(&self[0]);
@@ -159,9 +167,18 @@ static void x2apic(void)
 	check_equal(reached, n - 1, "IPIs in x2APIC mode");
 }
 
+static void read_devices(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		in8(COM1 + UART_SCR);
+		read32(acpi.ioapic);
+	}
+}
+
 void main(void)
 {
-	unsigned others = acpi.ncpus - 1, again = 0;
+	unsigned others = acpi.ncpus - 1, again = 0, busy = 0;
 
 	irq_init();
 	check_equal(smp_start_all(), others, "all others of %u start", acpi.ncpus);
@@ -173,5 +190,12 @@ void main(void)
 	if (others)
 		again = smp_start(1);
 	check_equal(again, others ? 1 : 0, "INIT and a second start");
+	/* Also in the middle of an access that the host has to finish. */
+	for (unsigned i = 0; others && i < BUSY_STARTS; i++) {
+		smp_post(1, read_devices, NULL);
+		delay_us(200);
+		busy += smp_start(1);
+	}
+	check_equal(busy, others ? BUSY_STARTS : 0, "INIT while it reads devices");
 	x2apic();
 }

@@ -4,6 +4,7 @@
  * be lost, doubled or swapped.
  *
  * mvm:
+ * mvm: --irqchip=user
  * mvm: --console=emulated:unix:@tmp/console
  * mvm: --console=emulated:pty:@tmp/console
  * seconds: 20

@@ -9,6 +9,8 @@
  * mvm: --blk=virtio:@tmp/disk,serial=tiny,ro=on --rng=virtio
  * mvm: --blk=vhost:@tmp/disk,serial=tiny --rng=virtio
  * mvm: --blk=vhost:@tmp/disk,serial=tiny,engine=threads,queues=2,indirect=off --rng=virtio
+ * mvm: --blk=virtio:@tmp/disk,serial=tiny --rng=virtio --irqchip=split
+ * mvm: --blk=virtio:@tmp/disk,serial=tiny --rng=virtio --irqchip=user
  * stderr: any
  */
 #include "guest.h"

@@ -103,6 +103,22 @@ Test(help, lists_every_device)
 	free(text);
 }
 
+Test(help, tells_what_each_irqchip_means)
+{
+	const struct option *o = option_find("irqchip", strlen("irqchip"));
+	char *text = help(device_registry, "list"), *words = strdup(o->key.choices), *rest = words;
+	const struct help_pair *chip = help_irqchips;
+
+	check_width(strstr(text, "--irqchip:"));
+	for (const char *word; (word = strsep(&rest, "|")); chip++) {
+		cr_expect_str_eq(chip->term, word);
+		cr_expect(strstr(text, word));
+	}
+	cr_expect_null(chip->term);
+	free(words);
+	free(text);
+}
+
 /* Splits at spaces: the examples need no more. */
 Test(help, examples_are_right)
 {

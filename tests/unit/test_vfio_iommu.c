@@ -64,9 +64,12 @@ static void init(struct fake *f)
 		.range = { { 0, 0xfedfffff }, { 0xfef00000, (1ull << 39) - 1 } },
 		.nranges = 2,
 	};
-	f->ram.region[0] = (struct memory_region){ 0, 3 * GIB, (uint8_t *)0x10000000, 0 };
-	f->ram.region[1] =
-		(struct memory_region){ 4 * GIB, 2 * GIB, (uint8_t *)0x200000000, 3 * GIB };
+	f->ram.region[0] =
+		(struct memory_region){ .gpa = 0, .size = 3 * GIB, .host = (uint8_t *)0x10000000 };
+	f->ram.region[1] = (struct memory_region){ .gpa = 4 * GIB,
+						   .size = 2 * GIB,
+						   .host = (uint8_t *)0x200000000,
+						   .fd_offset = 3 * GIB };
 	f->host.memory = &f->ram;
 	f->io = (struct vfio_iommu){ .ops = &ops, .host = &f->host, .fd = -1 };
 }

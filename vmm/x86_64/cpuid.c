@@ -146,6 +146,31 @@ static void fit(struct kvm_cpuid_entry2 *e, unsigned id, unsigned cpus, bool tsc
 	}
 }
 
+#define KVM_FEATURE_BIT(name) (1u << KVM_FEATURE_##name)
+
+/*
+ * What KVM does only with a local APIC of its own. (PV_TLB_FLUSH and STEAL_TIME need none, nor does
+ * the clock.) Performance counters could not interrupt.
+ */
+static void fit_without_lapic(struct kvm_cpuid_entry2 *e)
+{
+	switch (e->function) {
+	case 1:
+		e->ecx &= ~(LEAF1_ECX_X2APIC | LEAF1_ECX_TSC_DEADLINE);
+		break;
+	case 0xa:
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+		break;
+	case KVM_CPUID_FEATURES:
+		e->eax &= ~(KVM_FEATURE_BIT(PV_EOI) | KVM_FEATURE_BIT(PV_UNHALT) |
+			    KVM_FEATURE_BIT(PV_SEND_IPI) | KVM_FEATURE_BIT(POLL_CONTROL) |
+			    KVM_FEATURE_BIT(PV_SCHED_YIELD) | KVM_FEATURE_BIT(MSI_EXT_DEST_ID));
+		break;
+	default:
+		break;
+	}
+}
+
 static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
 {
 	for (unsigned i = 0; i < c->nent; i++)
@@ -189,6 +214,8 @@ int cpuid_apply(struct vcpu *vcpu, struct error *e)
 	complete_topology(cpuid);
 	for (unsigned i = 0; i < cpuid->nent; i++)
 		fit(&cpuid->entries[i], vcpu->id, vcpu->set->total, tsc_deadline);
+	for (unsigned i = 0; kvm->without_lapic && i < cpuid->nent; i++)
+		fit_without_lapic(&cpuid->entries[i]);
 	err = ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0 ? -errno : 0;
 	free(cpuid);
 	return err ? error_set_errno(e, err, "vCPU %u: KVM refuses the CPUID", vcpu->id) : 0;

@@ -1,48 +1,25 @@
 /*
- * KVM's own chips behind irq.h. GSI 0-23 are the I/O APIC's pins (0-15 the PIC's too), each MSI
- * route is a GSI above. KVM takes the routing table only as a whole, so it is kept here and given
- * anew at each change; changes are rare (a driver setting up its vectors).
+ * KVM's own chips behind irqchip.h: PIC pair, I/O APIC, PIT and one LAPIC a vCPU. GSI 0-23 are the
+ * I/O APIC's pins (0-15 the PIC's too), each MSI route is a GSI above.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <linux/kvm.h>
 
-#include "vmm/x86_64/irq_kvm.h"
+#include "vmm/x86_64/irqchip.h"
 #include "vmm/x86_64/layout.h"
-
-#define MSI_ROUTES 1024 /* of KVM's 4096; bounds what a routing update copies */
-#define FIXED_MAX  (IRQ_LINES + 16)
+#include "vmm/x86_64/msi_routes.h"
 
 enum { CHIP_PIC_MASTER, CHIP_PIC_SLAVE, CHIP_IOAPIC, CHIPS };
 
 struct irq_kvm {
 	struct kvm *kvm;
-	/* Guards the table and the ioctl that publishes it. Taken under irq_msi.lock. */
-	pthread_mutex_t lock;
-	struct kvm_irq_routing *table; /* fixed entries first, then one per used MSI route */
-	unsigned nfixed;
-	bool bound[MSI_ROUTES]; /* the route's irqfd is assigned */
+	struct msi_routes routes;
 	/* As after power on. */
 	struct kvm_irqchip initial[CHIPS];
 	struct kvm_pit_state2 initial_pit;
 };
-
-static int publish(struct irq_kvm *chip)
-{
-	return kvm_vm_ioctl(chip->kvm, KVM_SET_GSI_ROUTING, chip->table);
-}
-
-static void add_pin(struct irq_kvm *chip, unsigned gsi, unsigned irqchip, unsigned pin)
-{
-	chip->table->entries[chip->table->nr++] = (struct kvm_irq_routing_entry){
-		.gsi = gsi,
-		.type = KVM_IRQ_ROUTING_IRQCHIP,
-		.u.irqchip = { .irqchip = irqchip, .pin = pin },
-	};
-}
 
 static int snapshot(struct irq_kvm *chip)
 {
@@ -60,63 +37,59 @@ static int snapshot(struct irq_kvm *chip)
 	return kvm_vm_ioctl(chip->kvm, KVM_GET_PIT2, &chip->initial_pit);
 }
 
-struct irq_kvm *irq_kvm_create(struct kvm *kvm, struct error *e)
+static int make_chips(struct irq_kvm *chip)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	uint64_t identity_map = LAYOUT_KVM_IDENTITY_MAP;
+	int err = kvm_vm_ioctl(chip->kvm, KVM_CREATE_IRQCHIP, NULL);
+
+	if (!err)
+		err = kvm_vm_ioctl(chip->kvm, KVM_CREATE_PIT2, &pit);
+	if (!err)
+		err = snapshot(chip);
+	for (unsigned pin = 0; pin < 16; pin++)
+		msi_routes_add_chip_pin(&chip->routes, pin,
+					pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
+					pin % 8);
+	for (unsigned pin = 0; pin < IRQ_LINES; pin++)
+		msi_routes_add_chip_pin(&chip->routes, pin, KVM_IRQCHIP_IOAPIC, pin);
+	return err;
+}
+
+static void destroy(void *opaque)
+{
+	struct irq_kvm *chip = opaque;
+
+	msi_routes_destroy(&chip->routes);
+	free(chip);
+}
+
+static void *create(struct kvm *kvm, struct device_host *host, struct vcpu_set *vcpus,
+		    unsigned cpus, struct error *e)
+{
 	struct irq_kvm *chip = calloc(1, sizeof(*chip));
 	int err;
 
-	if (chip)
-		chip->table =
-			calloc(1, sizeof(*chip->table) + (FIXED_MAX + MSI_ROUTES) *
-								 sizeof(chip->table->entries[0]));
-	if (!chip || !chip->table) {
+	(void)host;
+	(void)vcpus;
+	(void)cpus;
+	if (!chip || msi_routes_init(&chip->routes, kvm)) {
 		free(chip);
 		error_set(e, -ENOMEM, "out of memory");
 		return NULL;
 	}
 	chip->kvm = kvm;
-	pthread_mutex_init(&chip->lock, NULL);
-
-	/* Where Intel's real-mode emulation keeps its pages; refused and unneeded elsewhere. */
-	kvm_vm_ioctl(kvm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
-	kvm_vm_ioctl(kvm, KVM_SET_TSS_ADDR, (void *)LAYOUT_KVM_TSS);
-
-	err = kvm_vm_ioctl(kvm, KVM_CREATE_IRQCHIP, NULL);
-	if (!err)
-		err = kvm_vm_ioctl(kvm, KVM_CREATE_PIT2, &pit);
-	if (!err)
-		err = snapshot(chip);
-	for (unsigned pin = 0; pin < 16; pin++)
-		add_pin(chip, pin, pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE,
-			pin % 8);
-	for (unsigned pin = 0; pin < IRQ_LINES; pin++)
-		add_pin(chip, pin, KVM_IRQCHIP_IOAPIC, pin);
-	/*
-	 * Not published: it is the table KVM starts with, and publishing waits for an SRCU grace
-	 * period (over 10 ms of a start). The first MSI route takes it along.
-	 */
-	chip->nfixed = chip->table->nr;
+	err = make_chips(chip);
 	if (err < 0) {
 		error_set_errno(e, err, "KVM cannot make its interrupt chips");
-		irq_kvm_destroy(chip);
+		destroy(chip);
 		return NULL;
 	}
 	return chip;
 }
 
-void irq_kvm_destroy(struct irq_kvm *chip)
+static int reset(void *opaque, struct error *e)
 {
-	if (!chip)
-		return;
-	pthread_mutex_destroy(&chip->lock);
-	free(chip->table);
-	free(chip);
-}
-
-int irq_kvm_reset(struct irq_kvm *chip, struct error *e)
-{
+	struct irq_kvm *chip = opaque;
 	int err = 0;
 
 	for (unsigned i = 0; i < CHIPS && err >= 0; i++)
@@ -136,77 +109,24 @@ static void set_line(void *opaque, unsigned gsi, bool level)
 
 static int msi(void *opaque, uint64_t address, uint32_t data)
 {
-	struct irq_kvm *chip = opaque;
-	struct kvm_msi message = {
-		.address_lo = (uint32_t)address,
-		.address_hi = (uint32_t)(address >> 32),
-		.data = data,
-	};
-	int ret = kvm_vm_ioctl(chip->kvm, KVM_SIGNAL_MSI, &message);
+	const struct irq_kvm *chip = opaque;
+	int ret = msi_signal(chip->kvm, address, data);
 
 	return ret < 0 ? ret : 0;
-}
-
-static struct kvm_irq_routing_entry *find_route(struct irq_kvm *chip, unsigned gsi)
-{
-	for (unsigned i = chip->nfixed; i < chip->table->nr; i++)
-		if (chip->table->entries[i].gsi == gsi)
-			return &chip->table->entries[i];
-	return NULL;
-}
-
-static int irqfd(struct irq_kvm *chip, unsigned gsi, int eventfd, uint32_t flags)
-{
-	struct kvm_irqfd arg = { .fd = (uint32_t)eventfd, .gsi = gsi, .flags = flags };
-
-	return kvm_vm_ioctl(chip->kvm, KVM_IRQFD, &arg);
 }
 
 static int route_set(void *opaque, unsigned route, int eventfd, uint64_t address, uint32_t data)
 {
 	struct irq_kvm *chip = opaque;
-	struct kvm_irq_routing_entry *entry;
-	struct kvm_irq_routing_msi msi_route = {
-		.address_lo = (uint32_t)address,
-		.address_hi = (uint32_t)(address >> 32),
-		.data = data,
-	};
-	unsigned gsi = IRQ_LINES + route;
-	int err = 0;
 
-	pthread_mutex_lock(&chip->lock);
-	entry = find_route(chip, gsi);
-	/* Publishing waits for readers in the kernel; masking and unmasking need not. */
-	if (!entry || memcmp(&entry->u.msi, &msi_route, sizeof(msi_route)) != 0) {
-		if (!entry)
-			entry = &chip->table->entries[chip->table->nr++];
-		*entry = (struct kvm_irq_routing_entry){
-			.gsi = gsi,
-			.type = KVM_IRQ_ROUTING_MSI,
-			.u.msi = msi_route,
-		};
-		err = publish(chip);
-	}
-	if (!err && !chip->bound[route])
-		err = irqfd(chip, gsi, eventfd, 0);
-	if (!err)
-		chip->bound[route] = true;
-	pthread_mutex_unlock(&chip->lock);
-	return err;
+	return msi_routes_bind(&chip->routes, route, eventfd, address, data);
 }
 
 static int route_clear(void *opaque, unsigned route, int eventfd)
 {
 	struct irq_kvm *chip = opaque;
-	int err;
 
-	/* The route stays: nothing refers to it, and most clearing is a mask that is soon undone.
-	 */
-	pthread_mutex_lock(&chip->lock);
-	err = irqfd(chip, IRQ_LINES + route, eventfd, KVM_IRQFD_FLAG_DEASSIGN);
-	chip->bound[route] = false;
-	pthread_mutex_unlock(&chip->lock);
-	return err;
+	return msi_routes_unbind(&chip->routes, route, eventfd);
 }
 
 /* KVM keeps the level of these apart from set_line()'s, and the pin is the OR of both. */
@@ -225,10 +145,17 @@ static int line_bind(void *opaque, unsigned gsi, int eventfd, int resample)
 
 static int line_unbind(void *opaque, unsigned gsi, int eventfd)
 {
-	return irqfd(opaque, gsi, eventfd, KVM_IRQFD_FLAG_DEASSIGN);
+	struct irq_kvm *chip = opaque;
+	struct kvm_irqfd arg = {
+		.fd = (uint32_t)eventfd,
+		.gsi = gsi,
+		.flags = KVM_IRQFD_FLAG_DEASSIGN,
+	};
+
+	return kvm_vm_ioctl(chip->kvm, KVM_IRQFD, &arg);
 }
 
-const struct irq_chip_ops irq_kvm_ops = {
+static const struct irq_chip_ops irq_ops = {
 	.set_line = set_line,
 	.msi = msi,
 	.route_set = route_set,
@@ -236,4 +163,11 @@ const struct irq_chip_ops irq_kvm_ops = {
 	.max_routes = MSI_ROUTES,
 	.line_bind = line_bind,
 	.line_unbind = line_unbind,
+};
+
+const struct irqchip_ops irqchip_kernel = {
+	.create = create,
+	.destroy = destroy,
+	.reset = reset,
+	.irq = &irq_ops,
 };

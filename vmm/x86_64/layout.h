@@ -32,6 +32,11 @@
 #define LAYOUT_PCI_IO_SIZE  0xa000u
 #define LAYOUT_UART_PIO	    0x3f8u
 #define LAYOUT_UART_IRQ	    4u
+#define LAYOUT_PIC1_PIO	    0x20u
+#define LAYOUT_PIC2_PIO	    0xa0u
+#define LAYOUT_ELCR_PIO	    0x4d0u
+#define LAYOUT_PIT_PIO	    0x40u
+#define LAYOUT_PORT61_PIO   0x61u
 #define LAYOUT_RTC_PIO	    0x70u
 #define LAYOUT_RTC_IRQ	    8u
 #define LAYOUT_I8042_PIO    0x60u

@@ -3,12 +3,23 @@
  */
 #include <string.h>
 
+#include <linux/kvm.h>
+
 #include "vmm/x86_64/platform.h"
 #include "vmm/x86_64/layout.h"
 
 /* Beyond this nobody needs it, and below 1 TiB − 12 GiB lies AMD's HyperTransport range untouched.
  */
 #define MEM64_MAX (256 * LAYOUT_GIB)
+
+void platform_prepare(const struct kvm *kvm)
+{
+	uint64_t identity_map = LAYOUT_KVM_IDENTITY_MAP;
+
+	/* Refused and unneeded elsewhere than on Intel. */
+	kvm_vm_ioctl(kvm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+	kvm_vm_ioctl(kvm, KVM_SET_TSS_ADDR, (void *)LAYOUT_KVM_TSS);
+}
 
 struct pci_windows platform_windows(const struct guest_memory *memory, unsigned physical_bits)
 {

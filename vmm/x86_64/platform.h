@@ -7,7 +7,11 @@
 
 #include "boot/boot.h"
 #include "devices/pci/pci.h"
+#include "vmm/kvm.h"
 #include "vmm/memory.h"
+
+/* Gives KVM the pages where its real-mode emulation for Intel lives. Before the first vCPU. */
+void platform_prepare(const struct kvm *kvm);
 
 struct pci_windows platform_windows(const struct guest_memory *memory, unsigned physical_bits);
 

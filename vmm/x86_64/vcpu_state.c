@@ -9,11 +9,13 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include <asm/kvm_para.h>
 #include <linux/kvm.h>
 
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 #include "vmm/x86_64/cpuid.h"
+#include "vmm/x86_64/layout.h"
 
 #define MSR_MAX 512 /* KVM lists about 150 */
 
@@ -24,10 +26,15 @@
 
 #define CR0_PE	 (1u << 0)
 #define CR0_ET	 (1u << 4)
+#define CR0_NW	 (1u << 29)
+#define CR0_CD	 (1u << 30)
 #define CR0_PG	 (1u << 31)
 #define CR4_PAE	 (1u << 5)
 #define EFER_LME (1u << 8)
 #define EFER_LMA (1u << 10)
+
+#define APIC_BASE_BSP	  (1u << 8)
+#define APIC_BASE_ENABLED (1u << 11)
 
 #define LAPIC_LVT_LINT0 0x350
 #define LAPIC_LVT_LINT1 0x360
@@ -121,6 +128,16 @@ static void lapic_set(struct kvm_lapic_state *lapic, unsigned reg, uint32_t valu
 	memcpy(lapic->regs + reg, &value, sizeof(value));
 }
 
+/* KVM of before Linux 5.15 starts without one where it has no local APIC that could tell it. */
+static int set_apic_base(struct vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+	int err = vcpu_ioctl(vcpu, KVM_GET_SREGS, &sregs);
+
+	sregs.apic_base = LAYOUT_LAPIC | APIC_BASE_ENABLED | (vcpu->id == 0 ? APIC_BASE_BSP : 0);
+	return err ? err : vcpu_ioctl(vcpu, KVM_SET_SREGS, &sregs);
+}
+
 /* What firmware would have done before a kernel starts: memory is write-back, NMI reaches LINT1. */
 static int firmware_setup(struct vcpu *vcpu)
 {
@@ -136,9 +153,9 @@ static int firmware_setup(struct vcpu *vcpu)
 
 	if (err < 0)
 		return err;
+	if (vcpu->set->kvm->without_lapic)
+		return set_apic_base(vcpu); /* irq_user.c does the rest */
 	err = vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
-	if (err == -EINVAL)
-		return 0; /* the LAPIC is not KVM's */
 	if (err < 0)
 		return err;
 	/* Virtual wire: the PIC interrupts the boot CPU. */
@@ -271,6 +288,55 @@ int vcpu_arch_reset(struct vcpu *vcpu, const struct boot_entry *entry, struct er
 	if (!err && entry)
 		err = enter_kernel(vcpu, entry);
 	return err ? error_set_errno(e, err, "vCPU %u: KVM refuses its state", vcpu->id) : 0;
+}
+
+/* ---- INIT and startup ------------------------------------------------------------------------ */
+
+/*
+ * SDM volume 3, table "IA-32 and Intel 64 Processor States Following Power-up, Reset, or INIT":
+ * FPU, SSE and most MSRs stay, and so do the caches' bits in CR0 and the APIC's base. The clock
+ * that KVM keeps in guest memory does not: the kernel that starts knows nothing of the old one's.
+ */
+int vcpu_arch_init(struct vcpu *vcpu)
+{
+	struct vcpu_arch *a = vcpu->arch;
+	struct {
+		uint32_t nmsrs, pad;
+		struct kvm_msr_entry entry;
+	} clock = { .nmsrs = 1, .entry = { .index = MSR_KVM_SYSTEM_TIME_NEW } };
+	struct kvm_sregs now, sregs = a->sregs;
+	int err = vcpu_ioctl(vcpu, KVM_GET_SREGS, &now);
+
+	sregs.cr0 = (sregs.cr0 & ~(uint64_t)(CR0_CD | CR0_NW)) | (now.cr0 & (CR0_CD | CR0_NW));
+	sregs.apic_base = now.apic_base;
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_SET_SREGS, &sregs);
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_SET_REGS, &a->regs);
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_SET_DEBUGREGS, &a->debugregs);
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_SET_VCPU_EVENTS, &a->events);
+	if (!err)
+		vcpu_ioctl(vcpu, KVM_SET_MSRS, &clock);
+	return err;
+}
+
+int vcpu_arch_startup(struct vcpu *vcpu, uint8_t vector)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	int err = vcpu_ioctl(vcpu, KVM_GET_SREGS, &sregs);
+
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_GET_REGS, &regs);
+	if (err)
+		return err;
+	sregs.cs.selector = (uint16_t)(vector << 8);
+	sregs.cs.base = (uint64_t)vector << 12;
+	regs.rip = 0;
+	err = vcpu_ioctl(vcpu, KVM_SET_SREGS, &sregs);
+	return err ? err : vcpu_ioctl(vcpu, KVM_SET_REGS, &regs);
 }
 
 /* ---- crash report ---------------------------------------------------------------------------- */

@@ -51,6 +51,7 @@ bool smp_start(uint32_t apic_id)
 	m->here = false;
 	lapic_ipi(apic_id, ICR_INIT | ICR_ASSERT);
 	delay_us(200);
+	m->fn = NULL; /* what it was at it does not come back to */
 	lapic_ipi(apic_id, ICR_STARTUP | ICR_ASSERT | AP_PAGE >> 12);
 	if (wait_for(m->here, SECOND_AFTER_MS))
 		return true;
