@@ -20,7 +20,7 @@ void boot_rig_init(struct boot_rig *rig, uint64_t ram)
 		.platform = {
 			.cpus = 2,
 			.ecam_base = LAYOUT_ECAM_BASE,
-			.ecam_buses = LAYOUT_ECAM_BUSES,
+			.ecam_buses = 256,
 			.mem32_base = LAYOUT_MEM32_BASE,
 			.mem32_size = LAYOUT_MEM32_SIZE,
 			.io_base = LAYOUT_PCI_IO_BASE,
