@@ -51,7 +51,11 @@ int vfio_config_read(struct vfio_function *vf, struct pci_identity *id, struct e
 	struct vfio_config *c = &vf->config;
 	uint64_t size = vf->vd->region[CONFIG].size;
 
-	c->size = size >= PCI_CONFIG_SIZE ? PCI_CONFIG_SIZE : PCI_CFG_SPACE_SIZE;
+	/* Some mdev have a little less than a conventional function. */
+	if (size >= PCI_CONFIG_SIZE)
+		c->size = PCI_CONFIG_SIZE;
+	else
+		c->size = size < PCI_CFG_SPACE_SIZE ? (unsigned)size & ~3u : PCI_CFG_SPACE_SIZE;
 	for (unsigned i = 0; i < c->size; i += 4) {
 		uint32_t word;
 		int err = hw_read(vf, i, 4, &word);

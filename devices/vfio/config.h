@@ -17,7 +17,7 @@ struct vfio_function;
 
 struct vfio_config {
 	uint8_t hw[PCI_CONFIG_SIZE]; /* as read when it was opened */
-	unsigned size;		     /* bytes of it there are: 256 or 4096 */
+	unsigned size;		     /* bytes of it there are: at most 256, or 4096 */
 	/* A mask per bit. */
 	uint8_t live[PCI_CONFIG_SIZE];
 	uint8_t pass[PCI_CONFIG_SIZE];

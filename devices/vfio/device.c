@@ -11,6 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <linux/pci_regs.h>
+
 #include "devices/vfio/device.h"
 
 #define MAX_INFO (64u << 10) /* of a region, with its capabilities */
@@ -110,7 +112,7 @@ static int describe(struct vfio_device *d, struct error *e)
 		err = read_region(d, i);
 	for (unsigned i = 0; i < VFIO_IRQS && i < info.num_irqs && !err; i++)
 		err = read_irq(d, i);
-	if (!err && d->region[VFIO_PCI_CONFIG_REGION_INDEX].size < 256)
+	if (!err && d->region[VFIO_PCI_CONFIG_REGION_INDEX].size < PCI_STD_HEADER_SIZEOF)
 		err = -EINVAL;
 	return err ? error_set_errno(e, err, "%s: VFIO does not describe it", d->name) : 0;
 }

@@ -264,3 +264,18 @@ Test(vfio_config, bridges_are_refused)
 	cr_expect(strstr(e.msg, "bridge"), "%s", e.msg);
 	vfio_rig_destroy(r);
 }
+
+Test(vfio_config, an_mdev_with_less_than_256_bytes)
+{
+	struct vfio_rig *r = vfio_rig_make();
+	struct error e = { .msg = "" };
+
+	r->hw->vd.mdev = true;
+	r->hw->vd.region[VFIO_PCI_CONFIG_REGION_INDEX].size = 0xff; /* the kernel's mtty */
+	cr_assert_eq(vfio_rig_create(r, &row_vfio_dev, &e), 0, "%s", e.msg);
+	cr_expect_eq(vcfg_read(r, HW_VENDOR, 1), PCI_CAP_ID_VNDR);
+	cr_expect_eq(vcfg_read(r, 0xfc, 4), 0);
+	cr_expect_eq(vcfg_read(r, 0x100, 4), 0);
+	vcfg_write(r, 0xfe, 4, ~0u);
+	vfio_rig_destroy(r);
+}

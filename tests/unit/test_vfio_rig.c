@@ -30,7 +30,7 @@ static uint8_t *region(struct vfio_hw *hw, unsigned index, uint64_t offset, unsi
 {
 	static const uint64_t rom = sizeof(hw->rom);
 
-	if (index == VFIO_PCI_CONFIG_REGION_INDEX && offset + len <= PCI_CONFIG_SIZE)
+	if (index == VFIO_PCI_CONFIG_REGION_INDEX && offset + len <= hw->vd.region[index].size)
 		return hw->config + offset;
 	if (index == VFIO_PCI_ROM_REGION_INDEX && offset + len <= rom)
 		return hw->rom + offset;
