@@ -36,7 +36,7 @@ static int create(struct device_host *host, const struct device_config *config, 
 		.config_len = sizeof(space),
 		.config = &space,
 	};
-	struct vhost *backend;
+	struct vhost *backend = NULL;
 	int err;
 
 	if (!tag || !*tag)

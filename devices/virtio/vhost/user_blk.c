@@ -109,6 +109,7 @@ static int open_child(struct vhost **out, const struct device_config *config,
 		return error_set(e, -ENOMEM, "out of memory");
 	options->child = argv;
 	err = vhost_user_open(out, options, e);
+	options->child = NULL;
 	free(argv[4]);
 	return err;
 }
@@ -181,7 +182,7 @@ int vhost_user_blk_create(struct device_host *host, const struct device_config *
 		.config_len = sizeof(struct virtio_blk_config),
 		.fix_config = fix_config,
 	};
-	struct vhost *backend;
+	struct vhost *backend = NULL;
 	int err = open_user(&backend, config, e);
 
 	if (err)

@@ -154,7 +154,7 @@ static void retry(void *opaque)
 {
 	struct vhost_user *u = opaque;
 	struct error e;
-	int sock, err;
+	int sock = -1, err;
 
 	if (u->options.server) {
 		event_modify(&u->accept, EPOLLIN | EPOLLONESHOT);
@@ -239,7 +239,7 @@ static int listen_on_path(struct vhost_user *u, struct error *e)
 
 int vhost_user_link(struct vhost_user *u, struct error *e)
 {
-	int sock, err;
+	int sock = -1, err;
 
 	u->loop = event_loop_create(u->name, e);
 	if (!u->loop)

@@ -123,7 +123,7 @@ int vhost_user_net_create(struct device_host *host, const struct device_config *
 		.queue_size = (uint16_t)device_config_uint(config, "queue-size"),
 		.stateless = true,
 	};
-	struct vhost *backend;
+	struct vhost *backend = NULL;
 	struct net *net;
 	int err;
 
