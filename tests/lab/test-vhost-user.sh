@@ -1,7 +1,7 @@
 #!/bin/sh
 # vhost-user with Linux's drivers: our back end as a child (vhost:IMAGE, raw and qcow2) and at a socket of its own,
-# killed under load; QEMU's storage daemon; virtiofsd. Data checked from both sides, driver reload. Then QEMU as the
-# front end of our back end.
+# killed under load; QEMU's storage daemon; virtiofsd. Data checked from both sides, driver reload, reboot. Then QEMU
+# as the front end of our back end.
 # lab: timeout=900
 . "$LAB_DIR/lib/lab.sh"
 
@@ -31,7 +31,7 @@ own() {
     background own own.sock "$mvm" backend blk --socket=own.sock own.img,serial=own,queues=2
 }
 
-# What the guest does
+# What the guest does, twice: the second time is after its reboot.
 mkdir shared
 head -c 3M /dev/urandom >shared/from-host
 cat >shared/guest.sh <<'END'
@@ -49,6 +49,11 @@ data() {
     dd if=/tmp/r of="$(disk "$1")" bs=64k seek=128 oflag=direct conv=fsync 2>/dev/null
     echo "$1 guest half $(sha256sum </tmp/r | cut -c1-64)"
 }
+if [ -e /mnt/second ]; then
+    for d in raw qcow2 own qsd; do verify $d; done
+    echo "second fs $(sha256sum </mnt/from-host | cut -c1-64)"
+    poweroff -f
+fi
 for d in raw qcow2 own qsd; do verify $d; data $d; done
 modprobe -r virtio_blk && modprobe virtio_blk
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -z "$(disk qsd)" ] || break; sleep 0.2; done
@@ -65,7 +70,8 @@ while [ ! -e /mnt/stop ]; do
     [ $i -gt 1 ] || echo "load runs"
 done
 echo "load verified $i"
-umount /mnt && mount -t virtiofs shared /mnt && echo "mounted again $(sha256sum </mnt/from-host | cut -c1-64)"
+touch /mnt/second
+umount /mnt && reboot -f
 END
 
 for d in raw own qsd; do
@@ -104,10 +110,10 @@ else
 fi
 touch shared/stop
 guest_wait user
-is "$?" 0 "the guest powers off"
+is "$?" 0 "the guest powers off after a reboot"
 text=$(guest_text user)
 for d in raw qcow2 own qsd; do
-    like "$text" "^$d verified" "$d: fio finds all it wrote"
+    is "$(echo "$text" | grep -c "^$d verified")" 2 "$d: fio finds all it wrote, before and after the reboot"
 done
 qemu-img convert -f qcow2 -O raw qcow2.img qcow2.raw
 is "$(echo "$text" | sed -n 's/^qcow2 host half //p')" "$(sum host-half 4)" "qcow2: the guest reads what the host wrote"
@@ -124,7 +130,7 @@ like "$text" '^load verified [1-9]' "fio --verify over a back end that is killed
 like "$text" 'own.sock is there again' "mvm said that the back end came back"
 like "$text" 'its own back end is there again' "mvm started its own back end again"
 is "$(echo "$text" | sed -n 's/^fs \([0-9a-f]*\)$/\1/p')" "$(sum shared/from-host 3)" "virtiofs: the guest reads the host's file"
-is "$(echo "$text" | sed -n 's/^mounted again //p')" "$(sum shared/from-host 3)" "virtiofs: also mounted again"
+is "$(echo "$text" | sed -n 's/^second fs //p')" "$(sum shared/from-host 3)" "virtiofs: also after its reboot"
 is "$(sum shared/from-guest 2)" "$(echo "$text" | sed -n 's/^fs guest //p')" "virtiofs: the host reads the guest's file"
 is "$(pgrep -fc 'backend blk --fd')" 0 "no child is left behind"
 check "the qcow2 image is whole" qemu-img check -q qcow2.img
