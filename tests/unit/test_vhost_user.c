@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -397,6 +398,67 @@ Test(vhost_user, comes_back_as_another, .timeout = 120)
 	vrig_wait_used(&rig.d);
 	cr_assert_eq(status_of(&rig, 1), VIRTIO_BLK_S_OK);
 	rig_destroy(&rig);
+}
+
+/* ---- somebody else's back end ---------------------------------------------------------------- */
+
+#define STORAGE_DAEMON "/usr/bin/qemu-storage-daemon"
+
+static pid_t storage_daemon(const struct vu_files *f)
+{
+	char file[128], export[192];
+	pid_t pid;
+
+	snprintf(file, sizeof(file), "driver=file,node-name=f0,filename=%s", f->image);
+	snprintf(export, sizeof(export),
+		 "type=vhost-user-blk,id=e0,node-name=f0,writable=on,addr.type=unix,addr.path=%s,"
+		 "num-queues=2",
+		 f->sock);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close_range(3, ~0u, 0);
+		execl(STORAGE_DAEMON, STORAGE_DAEMON, "--blockdev", file, "--export", export,
+		      (char *)NULL);
+		_exit(127);
+	}
+	close(vu_connect(f));
+	return pid;
+}
+
+Test(vhost_user, qemu_storage_daemon, .timeout = 120)
+{
+	struct rig rig = { .files = vu_files_create(SECTORS * 512ull) };
+
+	if (access(STORAGE_DAEMON, X_OK) < 0) {
+		vu_files_destroy(&rig.files);
+		cr_skip_test("%s is not installed", STORAGE_DAEMON);
+	}
+	rig.backend = storage_daemon(&rig.files);
+	rig.r = vrig_create();
+	vrig_plug(rig.r, &row_vhost_blk, rig.files.sock, "");
+	for (unsigned i = 0; i < 3; i++) {
+		vrig_up(rig.r, &rig.d, 16, ~0ull);
+		for (unsigned n = 0; n < 20; n++)
+			write_and_read(&rig, 8 * n, n + i);
+		cr_assert_eq(request(&rig, VIRTIO_BLK_T_FLUSH, 0, 0, NULL), VIRTIO_BLK_S_OK);
+		rig.r->dev->ops->pause(rig.r->dev);
+		cr_assert_eq(rig.r->dev->ops->start(rig.r->dev, &(struct error){ 0 }), 0);
+		write_and_read(&rig, 0, i);
+		if (i < 2)
+			model_free(&rig.d);
+	}
+	/* It dies and comes back; what it had not answered is asked again. */
+	vu_backend_end(rig.backend, SIGKILL);
+	cr_assert_geq(add(&rig, &rig.d, 1, VIRTIO_BLK_T_IN, 0, 512), 0);
+	vrig_kick(rig.r, 0);
+	rig.backend = storage_daemon(&rig.files);
+	vrig_wait_used(&rig.d);
+	cr_assert_eq(status_of(&rig, 1), VIRTIO_BLK_S_OK);
+	model_free(&rig.d);
+	vrig_destroy(rig.r);
+	vu_backend_end(rig.backend, SIGTERM);
+	vu_files_destroy(&rig.files);
 }
 
 /* server=on: the machine waits for the back end. */

@@ -6,6 +6,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_blk.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,14 +26,21 @@
 	 VIRTIO_BIT(VIRTIO_BLK_F_MQ) | VIRTIO_BIT(VIRTIO_BLK_F_DISCARD) |                          \
 	 VIRTIO_BIT(VIRTIO_BLK_F_WRITE_ZEROES))
 
+/*
+ * To the end of what the features above have fields for: a back end refuses to be asked for more
+ * than it knows.
+ */
+#define CONFIG_LEN 60u
+_Static_assert(offsetof(struct virtio_blk_config, write_zeroes_may_unmap) + 4 == CONFIG_LEN,
+	       "the field and its padding are the last");
+
 /* The device has as many queues as the flag says, whatever the back end could have. */
 static void fix_config(void *space, unsigned nqueues)
 {
-	struct virtio_blk_config config;
+	uint16_t field = htole16((uint16_t)nqueues);
 
-	memcpy(&config, space, sizeof(config));
-	config.num_queues = htole16((uint16_t)nqueues);
-	memcpy(space, &config, sizeof(config));
+	memcpy((uint8_t *)space + offsetof(struct virtio_blk_config, num_queues), &field,
+	       sizeof(field));
 }
 
 /* ---- a back end of our own ------------------------------------------------------------------- */
@@ -179,7 +187,7 @@ int vhost_user_blk_create(struct device_host *host, const struct device_config *
 		.id = VIRTIO_ID_BLOCK,
 		.features = FEATURES,
 		.nqueues = 1,
-		.config_len = sizeof(struct virtio_blk_config),
+		.config_len = CONFIG_LEN,
 		.fix_config = fix_config,
 	};
 	struct vhost *backend = NULL;
