@@ -663,3 +663,48 @@ Test(vhost_user_hostile, answers_at_run_time, .timeout = 280)
 		  met[VHOST_USER_GET_INFLIGHT_FD] && met[VHOST_USER_SET_VRING_KICK]);
 	vu_files_destroy(&files);
 }
+
+/* ---- server=on ------------------------------------------------------------------------------- */
+
+struct caller {
+	struct liar l;
+	struct vu_files *files;
+	unsigned calls; /* atomic */
+};
+
+/* Connects again and again; each time it hangs up in the middle of something. */
+static void *caller_thread(void *arg)
+{
+	struct caller *c = arg;
+
+	while (!__atomic_load_n(&c->l.stop, __ATOMIC_ACQUIRE)) {
+		c->l.sock = vu_connect(c->files);
+		c->l.good = __atomic_load_n(&c->calls, __ATOMIC_ACQUIRE) < 3 ? 14 : 100000;
+		__atomic_fetch_add(&c->calls, 1, __ATOMIC_ACQ_REL);
+		lie(&c->l);
+		close(c->l.sock);
+	}
+	return NULL;
+}
+
+Test(vhost_user_hostile, the_back_end_connects_to_us, .timeout = 60)
+{
+	struct vu_files files = vu_files_create(4096);
+	struct caller c = { .l = { .f = { .ram = memory_fd(65536) }, .fault = FAULT_HANGS_UP },
+			    .files = &files };
+	struct vrig *r = vrig_create();
+	struct model d;
+
+	cr_assert_eq(pthread_create(&c.l.thread, NULL, caller_thread, &c), 0);
+	vrig_plug(r, &row_vhost_blk, files.sock, "server=on");
+	vrig_up(r, &d, 16, ~0ull);
+	vrig_wait(__atomic_load_n(&c.calls, __ATOMIC_ACQUIRE) >= 4);
+	cr_assert_not(needs_reset(r));
+	__atomic_store_n(&c.l.stop, true, __ATOMIC_RELEASE);
+	pthread_join(c.l.thread, NULL);
+	model_free(&d);
+	vrig_destroy(r);
+	cr_assert_lt(access(files.sock, F_OK), 0, "the socket is left behind");
+	close(c.l.f.ram);
+	vu_files_destroy(&files);
+}

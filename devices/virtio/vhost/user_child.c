@@ -18,7 +18,7 @@
 
 #define CHILD_FD      3
 #define END_STEP_NS   (5 * 1000 * 1000)
-#define END_STEPS_MAX 1000
+#define END_STEPS_MAX 6000 /* half a minute: an image may have much to write out */
 
 extern char **environ;
 
