@@ -85,9 +85,9 @@ check: setup-check ## set up this machine, build, run every test
 	$(Q)$(MAKE) all tests images
 	$(Q)tests/check --build $(B)
 
-check-native: ## unit and tiny-guest tests only, no lab (works with SAN=1)
+check-native: ## unit, tiny-guest and mvm-compare tests only, no lab (works with SAN=1)
 	$(Q)$(MAKE) tests
-	$(Q)tests/check --build $(B) unit guest
+	$(Q)tests/check --build $(B) unit guest compare
 
 unit: $(B)/tests/unit ## unit tests only
 	$(Q)LSAN_OPTIONS=suppressions=tests/unit/lsan.supp $(B)/tests/unit $(UNIT_ARGS)
@@ -104,6 +104,13 @@ $(BENCH_GUESTS): $(B)/tests/compare/bench-%.elf: tests/compare/bench-guest.S
 bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not a test
 	$(Q)$(MAKE) all images $(BENCH_GUESTS)
 	$(Q)tests/compare/bench $(BENCH_ARGS)
+
+compare: setup-bench ## compare all models on this build, in the lab; the report is in build/compare
+	$(Q)$(MAKE) all images
+	$(Q)mkdir -p build/lab/out/compare build/compare
+	$(Q)tests/lab/run tests/compare/matrix.sh; status=$$?; \
+		cp build/lab/out/compare/*.html build/lab/out/compare/*.json build/lab/out/compare/*.csv build/compare/ 2>/dev/null; \
+		echo "build/compare/blk.html, build/compare/net.html"; exit $$status
 
 # ---- lint -------------------------------------------------------------------------------------
 
@@ -159,6 +166,11 @@ setup-%:
 
 install: all ## into DESTDIR, under PREFIX (/usr/local)
 	install -D -m 755 $(B)/mvm $(DESTDIR)$(PREFIX)/bin/mvm
+	install -D -m 755 tests/compare/mvm-compare $(DESTDIR)$(PREFIX)/bin/mvm-compare
+	@for f in tests/compare/compare/*.py tests/compare/compare/*.css; do \
+		install -D -m 644 $$f $(DESTDIR)$(DATADIR)/compare/$${f##*/} || exit 1; \
+	done
+	install -D -m 644 tests/compare/models.json $(DESTDIR)$(DATADIR)/models.json
 	install -D -m 644 $(B)/mvm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm.1
 	install -D -m 644 $(B)/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 	@if [ -f build/images/vmlinux ]; then \
@@ -178,5 +190,5 @@ help: ## this list
 -include $(OBJ:.o=.d) $(UNIT_OBJ:.o=.d)
 
 FORCE:
-.PHONY: all tests check check-native unit bench lint lint-all lint-format lint-tidy lint-cppcheck \
+.PHONY: all tests check check-native unit bench compare lint lint-all lint-format lint-tidy lint-cppcheck \
 	lint-shell images run lab install clean help FORCE

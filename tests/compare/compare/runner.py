@@ -1,0 +1,369 @@
+"""Running a VM for a configuration and a workload, and taking down what it cost."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from . import cpio, hostinfo, measure
+
+MARK = "@compare "
+NET = "192.168.79"  # of the tap; the guest is .2
+CHECK_BYTES = 2 << 20  # known content that the guest reads
+WRITE_AT = 2 << 20  # where it writes a MiB of its own
+FIO_AT = 4 << 20  # what is behind is the work's
+DISK_BYTES = 64 << 20
+
+
+class RunFailed(Exception):
+    """This run has no result; the message says why."""
+
+
+def known_bytes(count):
+    return random.Random(79).randbytes(count)
+
+
+class Server(threading.Thread):
+    """What a guest reads from and writes to over the network, with checksums: nothing but TCP."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.content = known_bytes(CHECK_BYTES)
+        self.received = None
+        self.sockets = [socket.create_server((address, 0)) for _ in range(2)]
+        self.data_port, self.sink_port = (s.getsockname()[1] for s in self.sockets)
+
+    def run(self):
+        try:
+            while True:
+                for s in select.select(self.sockets, [], [])[0]:
+                    connection, _ = s.accept()
+                    connection.settimeout(60)
+                    with connection:
+                        self.serve(s is self.sockets[0], connection)
+        except (OSError, ValueError):
+            return  # closed
+
+    def serve(self, give, connection):
+        try:
+            if give:
+                connection.sendall(self.content)
+                connection.shutdown(socket.SHUT_WR)
+                return
+            digest = hashlib.sha256()
+            while part := connection.recv(65536):
+                digest.update(part)
+            self.received = digest.hexdigest()
+        except OSError:
+            pass  # the guest has gone; its checksum will tell
+
+    def close(self):
+        for s in self.sockets:
+            s.close()
+
+
+class Host:
+    """What this machine lends to all runs: directories, a tap, an iperf3 server."""
+
+    def __init__(self, args):
+        self.mvm, self.timeout, self.quiet = args.mvm, args.timeout, args.quiet
+        self.pin = args.pin
+        self.images = args.images or os.environ.get("MVM_IMAGES") or self.find_images()
+        self.tap_made = False
+
+    def find_images(self):
+        for path in (os.path.join(os.path.dirname(self.mvm), "images"),
+                     os.path.join(os.path.dirname(self.mvm), "..", "share", "mvm", "images")):
+            if os.path.exists(os.path.join(path, "initramfs.cpio.gz")):
+                return os.path.realpath(path)
+        raise SystemExit("mvm-compare: no default guest; name its directory with --images=DIR")
+
+    def progress(self, text, end="\n"):
+        if not self.quiet:
+            print(text, file=sys.stderr, end=end, flush=True)
+
+    def make_tap(self):
+        """mvmcmp0 with an address, or what is wrong."""
+        if self.tap_made:
+            return "mvmcmp0"
+        for command in ("ip tuntap add dev mvmcmp0 mode tap", "ip addr replace %s.1/24 dev mvmcmp0" % NET,
+                        "ip link set mvmcmp0 up"):
+            done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
+            if done.returncode and "exists" not in done.stderr and "busy" not in done.stderr:
+                raise RunFailed("no tap: %s: %s" % (command, done.stderr.strip()))
+        self.tap_made = True
+        return "mvmcmp0"
+
+    def close(self):
+        if self.tap_made:
+            subprocess.run("ip link del mvmcmp0".split(), capture_output=True, check=False)
+
+
+class Run:
+    """One VM."""
+
+    def __init__(self, host, plan, workload, model, tmp):
+        self.host, self.plan, self.workload, self.model, self.tmp = host, plan, workload, model, tmp
+        self.values = {}
+        self.lines = []
+        self.log = b""
+        self.process = self.iperf = self.server = None
+        self.stats_path = os.path.join(tmp, "stats")
+        self.end = time.monotonic() + host.timeout
+
+    # ---- what it needs -------------------------------------------------------------------------
+
+    def make_disk(self):
+        path = os.path.join(self.tmp, "disk.img")
+        with open(path, "wb") as f:
+            f.write(known_bytes(CHECK_BYTES))
+            f.truncate(DISK_BYTES)
+        return path
+
+    def shell(self, command):
+        """VAR=value lines of what it says become {var}."""
+        env = dict(os.environ, **{k.upper(): str(v) for k, v in self.values.items()})
+        done = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=False, env=env,
+                              stdin=subprocess.DEVNULL, timeout=120)
+        if done.returncode:
+            raise RunFailed("prepare: %s" % (done.stderr.strip() or done.stdout.strip() or done.returncode))
+        for line in done.stdout.splitlines():
+            key, equals, value = line.partition("=")
+            if equals and re.fullmatch(r"[A-Z_]+", key):
+                self.values[key.lower()] = value
+
+    def prepare(self):
+        wanted = " ".join(self.model.flags) + " ".join(self.plan.flags)
+        self.values = {
+            "seconds": self.plan.seconds, "check_bytes": CHECK_BYTES, "write_block": WRITE_AT // 65536,
+            "fio_offset": FIO_AT, "fio_size": DISK_BYTES - FIO_AT, "tmp": self.tmp,
+            "host_ip": "10.0.2.2", "guest_ip": "", "iperf_port": 5201,
+        }
+        if "{disk}" in wanted or "$DISK" in (self.model.prepare or ""):
+            self.values["disk"] = self.make_disk()
+        if "{tap}" in wanted:
+            self.values.update(tap=self.host.make_tap(), host_ip=NET + ".1", guest_ip=NET + ".2/24")
+        if self.model.prepare:
+            self.shell(self.model.prepare)
+        if self.workload.cls == "net":
+            address = "127.0.0.1" if self.values["host_ip"] == "10.0.2.2" else self.values["host_ip"]
+            self.server = Server(address)
+            self.server.start()
+            self.values.update(data_port=self.server.data_port, sink_port=self.server.sink_port)
+            with socket.create_server((address, 0)) as s:
+                self.values["iperf_port"] = s.getsockname()[1]
+            self.iperf = subprocess.Popen(["iperf3", "-s", "-B", address, "-p", str(self.values["iperf_port"])],
+                                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL)
+
+    def fill(self, text):
+        for key, value in self.values.items():
+            text = text.replace("{%s}" % key, str(value))
+        return text
+
+    def command(self):
+        initrd = os.path.join(self.tmp, "initrd")
+        cpio.append(os.path.join(self.host.images, "initramfs.cpio.gz"),
+                    {"compare": self.workload.script(self.values).encode()}, initrd)
+        kernel = next((p for p in (os.path.join(self.host.images, n) for n in ("vmlinux", "bzImage"))
+                       if os.path.exists(p)), os.path.join(self.host.images, "vmlinux"))
+        words = [self.host.mvm, "--kernel=" + kernel, "--initrd=" + initrd, "--stats=" + self.stats_path,
+                 "--no-reboot"]
+        words += [self.fill(f) for f in self.plan.flags + self.model.flags]
+        ip = self.values["guest_ip"]
+        words.append('--append=quiet mvm.quiet %s mvm.run="sh /compare"' % ("mvm.ip=" + ip if ip else ""))
+        return (["taskset", "-c", self.host.pin] if self.host.pin else []) + words
+
+    # ---- talking to the guest ------------------------------------------------------------------
+
+    def read_line(self):
+        """The next line that the guest says to us."""
+        while True:
+            while b"\n" in self.log:
+                raw, _, self.log = self.log.partition(b"\n")
+                line = raw.decode(errors="replace").rstrip("\r")
+                self.lines.append(line)
+                if MARK in line:
+                    return line.partition(MARK)[2]
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise RunFailed("it took longer than %d s" % self.host.timeout)
+            if not select.select([self.process.stdout], [], [], min(left, 1))[0]:
+                continue
+            part = os.read(self.process.stdout.fileno(), 65536)
+            if not part:
+                raise RunFailed("mvm ended: %s" % " | ".join(self.lines[-4:]))
+            self.log += part
+
+    def stats(self):
+        """What mvm has counted up to now."""
+        try:
+            os.unlink(self.stats_path)
+        except FileNotFoundError:
+            pass
+        self.process.send_signal(signal.SIGUSR1)
+        while not os.path.exists(self.stats_path):
+            if self.process.poll() is not None or time.monotonic() > self.end:
+                raise RunFailed("mvm gave no statistics")
+            time.sleep(0.005)
+        with open(self.stats_path, encoding="utf-8") as f:
+            return json.load(f)
+
+    def go(self):
+        self.process.stdin.write(b"go\n")
+        self.process.stdin.flush()
+
+    def converse(self):
+        """The whole conversation: (before, after, lines by their first word)."""
+        said, snapshots = {}, {}
+        while True:
+            word, _, rest = self.read_line().partition(" ")
+            if word in ("before", "after"):
+                snapshots[word] = self.stats()
+                self.go()
+            elif word == "done":
+                break
+            elif word == "failed":
+                raise RunFailed("in the guest: " + rest)
+            else:
+                said.setdefault(word, []).append(rest)
+        if len(snapshots) != 2:
+            raise RunFailed("the guest left out a turn")
+        return snapshots["before"], snapshots["after"], said
+
+    # ---- the data ------------------------------------------------------------------------------
+
+    def check_data(self, said):
+        """Checksums of both sides; False: this workload has none."""
+        sums = dict(line.split(" ", 1) for line in said.get("checksum", []))
+        if not sums:
+            return False
+        known = hashlib.sha256(known_bytes(CHECK_BYTES)).hexdigest()
+        # A disk that is not ours to fill (passed through) has what it has, the same before and after.
+        ours = "disk" in self.values or self.server
+        if ours and sums.get("read") != known:
+            raise RunFailed("the guest read something else than the host wrote: %s" % sums.get("read"))
+        if "back" in sums and sums["back"] != sums.get("wrote"):
+            raise RunFailed("the guest reads something else from the disk than it wrote")
+        if self.server and self.server.received != sums.get("wrote"):
+            raise RunFailed("the host received something else than the guest sent")
+        if "disk" in self.values and self.workload.cls == "blk":
+            got = hashlib.sha256(self.disk_bytes(WRITE_AT, 1 << 20)).hexdigest()
+            if got != sums.get("wrote"):
+                raise RunFailed("the host reads something else from the disk than the guest wrote")
+        return True
+
+    def disk_bytes(self, offset, count):
+        with open(self.values["disk"], "rb") as f:
+            f.seek(offset)
+            return f.read(count)
+
+    # ---- all of it -----------------------------------------------------------------------------
+
+    def execute(self):
+        self.prepare()
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT)
+        before, after, said = self.converse()
+        self.wait()
+        kind, parse = self.workload.parse
+        try:
+            lines = said.get(kind, [])
+            guest = parse([line for line in lines if not line.startswith("disk ")])
+        except (ValueError, IndexError) as e:
+            raise RunFailed(str(e)) from e
+        checked = self.check_data(said)
+        return measure.measure(before, after, self.model.cls + "0", guest), checked
+
+    def wait(self):
+        try:
+            status = self.process.wait(max(1, self.end - time.monotonic()))
+        except subprocess.TimeoutExpired as e:
+            raise RunFailed("the guest did not power off") from e
+        if status:
+            raise RunFailed("mvm ended with status %d" % status)
+
+    def close(self):
+        if self.process:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+        if self.iperf:
+            self.iperf.kill()
+            self.iperf.wait()
+        if self.server:
+            self.server.close()
+        if self.model.restore:
+            try:
+                self.shell(self.model.restore)
+            except (RunFailed, subprocess.TimeoutExpired) as e:
+                self.host.progress("  restoring %s: %s" % (self.model.name, e))
+
+
+def facts(host, plan):
+    """Once for each configuration: everything that mvm chose, defaults too."""
+    chosen = {}
+    for model in plan.models:
+        flags = [re.sub(r"\{\w+\}", "x", f) for f in plan.flags + model.flags]
+        chosen[model.name] = hostinfo.said(host.mvm, "--kernel=vmlinux", "--print-config", *flags)
+    return hostinfo.collect(host.mvm, {"configurations": chosen, "pin": host.pin})
+
+
+def scratch():
+    """On tmpfs where there is one: the disk's own speed is not what is compared."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def run_one(host, plan, number, workload, model):
+    record = {"round": number, "workload": workload.name, "model": model.name, "good": False,
+              "begin": time.time()}
+    with tempfile.TemporaryDirectory(prefix="mvm-compare-", dir=scratch()) as tmp:
+        run = Run(host, plan, workload, model, tmp)
+        try:
+            record["metrics"], record["checked"] = run.execute()
+            record["command"] = shlex.join(run.process.args)
+            record["good"] = True
+        except (RunFailed, OSError, subprocess.TimeoutExpired) as e:
+            record["why"] = str(e)
+            record["console"] = run.lines[-30:]
+        finally:
+            run.close()
+    record["seconds"] = round(time.time() - record["begin"], 1)
+    return record
+
+
+def run_all(plan, store, host):
+    """Everything that is not there yet; how many runs failed."""
+    todo = [r for r in plan.runs() if not store.has(*r)]
+    total = len(list(plan.runs()))
+    place = os.path.join(store.path, "host.json")
+    with open(place, "w", encoding="utf-8") as f:
+        json.dump(facts(host, plan), f, indent=1)
+    host.progress("%d runs of %d are to be made" % (len(todo), total))
+    failed, took = 0, []
+    try:
+        for i, (number, workload, model) in enumerate(todo):
+            left = sum(took) / len(took) * (len(todo) - i) if took else 0
+            host.progress("[%d/%d%s] %s %s %s: " % (
+                total - len(todo) + i + 1, total, ", about %d min left" % (left / 60 + 1) if left else "",
+                "warm-up" if number < 0 else "round %d" % (number + 1), workload.name, model.name), end="")
+            record = run_one(host, plan, number, workload, model)
+            store.add(record)
+            took.append(record["seconds"])
+            failed += not record["good"]
+            host.progress("%.1f s" % record["seconds"] if record["good"] else "FAILED: " + record["why"])
+    finally:
+        host.close()
+    return failed

@@ -1,0 +1,402 @@
+#!/usr/bin/python3
+"""Tests of mvm-compare that need no VM: its statistics against hand-made data, what guests say, what is kept and
+resumed, and that the report's figures are the results'. TAP on standard output; `python3 -m unittest` works too."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from html.parser import HTMLParser
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+sys.dont_write_bytecode = True
+
+from compare import cpio, export, measure, models, report, results, runner, statistic, svg, workloads  # noqa: E402
+
+TOOL = os.path.join(HERE, "mvm-compare")
+FAKE = os.path.join(HERE, "fake-mvm")
+
+
+class Statistics(unittest.TestCase):
+    def test_summary(self):
+        s = statistic.summary([3, 1, 2])
+        self.assertEqual((s["median"], s["min"], s["max"], s["q1"], s["q3"], s["n"]), (2, 1, 3, 1, 3, 3))
+        self.assertAlmostEqual(s["spread"], 0.5)
+        s = statistic.summary([10, 20, 30, 40, 50])
+        self.assertEqual((s["median"], s["q1"], s["q3"]), (30, 15, 45))
+        s = statistic.summary([8, 6, 4, 2])
+        self.assertEqual((s["median"], s["q1"], s["q3"]), (5, 3, 7))
+        self.assertEqual(statistic.summary([0, 0])["spread"], 0)
+        self.assertEqual(statistic.summary([5])["median"], 5)
+        self.assertIsNone(statistic.summary([]))
+        self.assertEqual(statistic.summary([None, 4])["n"], 1)
+
+    def test_ratios_are_made_within_a_round(self):
+        # A machine that is three times as slow in round 1 changes no ratio.
+        ours, base = {0: 20, 1: 60, 2: 22}, {0: 10, 1: 30, 2: 11}
+        r = statistic.ratio(ours, base)
+        self.assertEqual((r["median"], r["min"], r["max"], r["sure"]), (2, 2, 2, True))
+        self.assertFalse(statistic.ratio({0: 9, 1: 11}, {0: 10, 1: 10})["sure"])
+        self.assertTrue(statistic.ratio({0: 8, 1: 9}, {0: 10, 1: 10})["sure"])
+        # Rounds that one of them lacks do not count, nor those where the base is nothing.
+        self.assertEqual(statistic.ratios({0: 1, 1: 4, 3: 9}, {1: 2, 2: 5, 3: 0}), [2])
+        self.assertIsNone(statistic.ratio({0: 1}, {1: 1}))
+
+    def test_human(self):
+        for value, unit, wanted in ((0, "", "0"), (1234567, "B/s", "1.23 MB/s"), (12345, "/s", "12.3 k/s"), (0.5, "", "0.50"),
+                                    (999.9, "B", "1.00 kB"), (1234, "µs", "1 234 µs"), (0.001, "", "0.001"), (None, "", "–")):
+            self.assertEqual(export.human(value, unit), wanted)
+
+
+class Guests(unittest.TestCase):
+    def test_fio(self):
+        line = ";".join(["3", "fio-3.33", "w", "0", "0", "4000", "2000", "500", "2000"] + ["0"] * 8
+                        + ["1.000000%=1", "50.000000%=100", "99.000000%=900"] + ["0%=0"] * 17 + ["0"] * 9
+                        + ["8000", "4000", "1000", "2000"] + ["0"] * 8 + ["50.000000%=50", "99.000000%=2000"] + ["0%=0"] * 18
+                        + ["0"] * 50)
+        r = workloads.parse_fio(["noise", line])
+        self.assertEqual(r["operations"], 500 * 2 + 1000 * 2)
+        self.assertEqual((r["iops"], r["throughput"], r["p50_us"], r["p99_us"]), (1500, 6000 * 1024, 100, 2000))
+        with self.assertRaises(ValueError):
+            workloads.parse_fio(["fio: no such file"])
+        with self.assertRaises(ValueError):
+            workloads.parse_fio([line.replace(";0;0;4000", ";0;5;4000", 1)])
+
+    def test_iperf(self):
+        text = ["[  5]   0.00-5.00   sec   640 MBytes  1073742 Kbits/sec    0             sender",
+                "[  5]   0.00-5.04   sec   500 MBytes  832000 Kbits/sec                  receiver"]
+        r = workloads.parse_iperf(text)
+        self.assertEqual((r["throughput"], r["operations"]), (104e6, 8000))
+        with self.assertRaises(ValueError):
+            workloads.parse_iperf(["iperf3: error - unable to connect"])
+
+    def test_percentiles_in_the_guest(self):
+        awk = re.search(r"percentiles\(\) \{.*?\n.*?\n.*?; \}", workloads.COMMON, re.S).group(0)
+        for values, p50, p99 in ((range(1, 101), 50, 99), ([7], 7, 7), ([1, 2, 3, 1000], 2, 1000)):
+            script = awk + "\nprintf '%%s\\n' %s | percentiles" % " ".join(map(str, values))
+            out = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+            r = workloads.parse_results([line.replace("@compare result ", "") for line in out.splitlines()])
+            self.assertEqual((r["p50_us"], r["p99_us"], r["operations"]), (p50, p99, len(list(values))))
+
+    def test_every_script_is_shell(self):
+        values = dict.fromkeys(("host_ip", "data_port", "sink_port", "iperf_port", "seconds", "check_bytes", "write_block",
+                                "fio_offset", "fio_size"), 1)
+        for w in list(workloads.PROFILES.values()) + [workloads.command("echo 'it''s'; true")]:
+            text = w.script(values)
+            self.assertNotRegex(text, r"\{[a-z_]+\}")
+            subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+
+    def test_cpio(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            archive = cpio.archive({"compare": b"#!/bin/sh\n", "b": b"xyz"})
+            self.assertEqual(len(archive) % 4, 0)
+            if shutil.which("cpio"):
+                subprocess.run(["cpio", "-i", "--quiet"], input=archive, cwd=tmp, check=True)
+                with open(os.path.join(tmp, "compare"), "rb") as f:
+                    self.assertEqual(f.read(), b"#!/bin/sh\n")
+                self.assertTrue(os.access(os.path.join(tmp, "compare"), os.X_OK))
+            with open(os.path.join(tmp, "in"), "wb") as f:
+                f.write(b"12345")
+            cpio.append(os.path.join(tmp, "in"), {"a": b"1"}, os.path.join(tmp, "out"))
+            with open(os.path.join(tmp, "out"), "rb") as f:
+                self.assertTrue(f.read().startswith(b"12345" + bytes(3) + b"070701"))
+
+
+class Measures(unittest.TestCase):
+    @staticmethod
+    def stats(n, cpu, **blk):
+        device = dict({"name": "blk0", "exits": 0, "latency": {"count": n, "mean_ns": 4000}, "threads": []}, **blk)
+        return {"wall_ns": n * 1000, "process": {"cpu_ns": cpu}, "devices": [device],
+                "vcpus": [{"kvm": {"exits": 3 * n, "halt_exits": n}}, {"kvm": {"exits": n}}]}
+
+    def test_per_operation(self):
+        before = self.stats(100, 5000, exits=10, interrupts=1, bytes_copied=5, bytes_copied_kernel=0, syscalls=7)
+        after = self.stats(300, 405000, exits=50, interrupts=101, bytes_copied=105, bytes_copied_kernel=4000, syscalls=407,
+                           threads=[{"name": "x", "pid": 9, "cpu_ns": 200000}, {"name": "y", "tid": 3, "cpu_ns": 99}])
+        m = measure.measure(before, after, "blk0", {"operations": 200, "iops": 10})
+        self.assertEqual(m["exits_per_op"], 0.2)
+        self.assertEqual(m["interrupts_per_op"], 0.5)
+        self.assertEqual(m["copied_per_op"], 20.5)
+        self.assertEqual(m["syscalls_per_op"], 2)
+        self.assertEqual(m["kvm_exits_per_op"], 4)
+        self.assertEqual(m["halts_per_op"], 1)
+        self.assertAlmostEqual(m["cpu_us_per_op"], (400000 + 200000) / 200 / 1000)
+        self.assertEqual(m["service_us"], 4)
+
+    def test_a_device_without_counters(self):
+        before, after = self.stats(1, 1), self.stats(2, 2)
+        m = measure.measure(before, after, "blk7", {"operations": 1})
+        self.assertEqual((m["exits_per_op"], m["copied_per_op"]), (0, 0))
+        self.assertNotIn("service_us", m)
+
+
+class Configurations(unittest.TestCase):
+    def test_the_file_is_whole(self):
+        names = set()
+        for m in models.load(os.path.join(HERE, "models.json")):
+            self.assertNotIn(m.name, names)
+            names.add(m.name)
+            self.assertIn(m.cls, ("blk", "net"))
+            self.assertIn(m.step, [s[0] for s in report.STEPS])
+            for need in m.needs:
+                self.assertIn(need.partition(":")[0], ("file", "shell", "probe"))
+            for shell in filter(None, (m.prepare, m.restore)):
+                subprocess.run(["sh", "-n"], input=shell, text=True, check=True)
+
+    def test_what_a_binary_lacks(self):
+        m = models.Model.from_flags("x", "--blk=emulated:{disk},hw=ide")
+        self.assertEqual((m.cls, m.step), ("blk", "emulated"))
+        self.assertIn("hw" if False else "ide", models.lacking(m, {("blk", "emulated", "nvme")}, FAKE))
+        self.assertIsNone(models.lacking(m, {("blk", "emulated", "ide")}, FAKE))
+        m = models.Model("y", "blk", ["--blk=virtio:{disk}"], needs=["file:/nonexistent"])
+        self.assertIn("/nonexistent", models.lacking(m, {("blk", "virtio", "virtio-blk")}, FAKE))
+
+
+class Tool(unittest.TestCase):
+    """The whole tool, with a program in mvm's place."""
+
+    CONFIGS = ["old=--blk=emulated:{disk}", "new=--blk=virtio:{disk}"]
+
+    def setUp(self):
+        self.tmp = tempfile.mkdtemp(prefix="mvm-compare-test-")
+        self.log = os.path.join(self.tmp, "log")
+        self.out = os.path.join(self.tmp, "out")
+        self.images = os.path.join(self.tmp, "images")
+        os.mkdir(self.images)
+        with open(os.path.join(self.images, "initramfs.cpio.gz"), "wb") as f:
+            f.write(b"initramfs")
+
+    def tearDown(self):
+        shutil.rmtree(self.tmp)
+
+    def start(self, *more, env=None, **popen):
+        command = [TOOL, "--mvm", FAKE, "--images", self.images, "--out", self.out, "--rounds=3", "--warmup=1",
+                   "--workload=randread-1", "--timeout=120"] + list(more) + self.CONFIGS
+        return subprocess.Popen(command, env=dict(os.environ, FAKE_LOG=self.log, **(env or {})), text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
+
+    def run_tool(self, *more, env=None):
+        process = self.start(*more, env=env)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def starts(self):
+        with open(self.log, encoding="utf-8") as f:
+            return ["old" if line.startswith("emulated") else "new" for line in f]
+
+    def test_a_whole_comparison(self):
+        path = os.path.join(self.tmp, "r")
+        status, out, err = self.run_tool("--json=%s.json" % path, "--csv=%s.csv" % path, "--report=%s.html" % path)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(self.starts(), ["old", "new"] * 4, "they take turns")
+        with open(path + ".json", encoding="utf-8") as f:
+            data = json.load(f)
+        self.assertEqual(data["host"]["mvm"], "mvm fake")
+        entry = data["analysis"][0]
+        self.assertEqual(entry["baseline"], "old")
+        new, old = entry["models"]["new"], entry["models"]["old"]
+        self.assertEqual((new["rounds"], new["checked"], new["failed"]), (3, True, []))
+        self.assertEqual(old["metrics"]["exits_per_op"]["median"], 20)
+        self.assertEqual(new["metrics"]["exits_per_op"]["ratio"]["median"], 0)
+        self.assertEqual(new["metrics"]["iops"]["median"], 500)
+        self.assertEqual(new["metrics"]["cpu_us_per_op"]["median"], 21)
+        self.assertEqual(new["steps"]["kicks_ioeventfd"], 0.5)
+        self.assertIn("exits to user space per operation", out)
+        with open(path + ".csv", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+        self.assertEqual(len(rows), 8)
+        self.assertEqual([float(r["exits_per_op"]) for r in rows if r["model"] == "old"], [20] * 4)
+        with open(path + ".html", encoding="utf-8") as f:
+            self.check_page(f.read(), data)
+        # From what is there, with another baseline, without running anything.
+        status, out, err = self.run_tool("--from=" + self.out, "--baseline=new", "--json=-")
+        self.assertEqual(json.loads(out)["analysis"][0]["baseline"], "new")
+        self.assertEqual(len(self.starts()), 8)
+
+    def check_page(self, text, data):
+        """Its figures are the results', it is well-formed and it asks nobody for anything."""
+        page = Page()
+        page.feed(text)
+        page.close()
+        self.assertEqual(page.problems, [])
+        self.assertGreater(len(page.figures), 20)
+        for key, (value, shown) in page.figures.items():
+            workload, model, metric = key.split("/")
+            entry = next(e for e in data["analysis"] if e["workload"] == workload)
+            wanted = entry["models"][model]["metrics"][metric]["median"]
+            self.assertEqual(float(value), wanted)
+            unit = next(m[2] for m in measure.METRICS if m[0] == metric)
+            self.assertEqual(shown, export.human(wanted, unit))
+        self.assertEqual(json.loads(page.data), data)
+        self.assertEqual(page.links - page.ids, set(), "links lead somewhere")
+        self.assertNotRegex(text.replace("http://www.w3.org/2000/svg", ""), r"https?://|@import|url\((?!#)")
+        self.assertGreaterEqual(text.count("<svg"), 8)
+
+    def test_a_killed_run_goes_on(self):
+        process = self.start(env={"FAKE_SLEEP": "0.2"}, start_new_session=True)
+        end = time.monotonic() + 60
+        while (not os.path.exists(self.log) or len(self.starts()) < 4) and time.monotonic() < end:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        runs = os.path.join(self.out, "runs.jsonl")
+        with open(runs, "a", encoding="utf-8") as f:
+            f.write('{"round": 1, "workload": "ran')  # as if killed while writing
+        kept = len(results.read_runs(runs))
+        self.assertTrue(1 <= kept <= 4, kept)
+        before = len(self.starts())
+        status, out, err = self.run_tool("--json=%s/r.json" % self.tmp)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(len(self.starts()) - before, 8 - kept, "only what was missing")
+        with open(os.path.join(self.tmp, "r.json"), encoding="utf-8") as f:
+            entry = json.load(f)["analysis"][0]
+        self.assertEqual([e["rounds"] for e in entry["models"].values()], [3, 3])
+        status, out, err = self.run_tool()
+        self.assertEqual(len(self.starts()) - before, 8 - kept, "nothing is left to do")
+        status, out, err = self.run_tool("--rounds=4")
+        self.assertEqual(len(self.starts()) - before, 10 - kept, "more rounds are added")
+
+    def test_interrupted_by_a_person(self):
+        process = self.start(env={"FAKE_SLEEP": "0.2"})
+        end = time.monotonic() + 60
+        while (not os.path.exists(self.log) or len(self.starts()) < 2) and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("goes on from here", err)
+        self.assertNotIn("Traceback", err)
+
+    def test_results_of_something_else_are_not_mixed(self):
+        status, _, err = self.run_tool()
+        self.assertEqual(status, 0, err)
+        status, _, err = self.run_tool("--flags=--cpus=2")
+        self.assertEqual(status, 2)
+        self.assertIn("something else", err)
+
+    def test_what_goes_wrong(self):
+        for wrong, word in (("read", "read something else"), ("write", "reads something else"), ("end", "mvm ended"),
+                            ("hang", "longer than 1 s")):
+            shutil.rmtree(self.out, ignore_errors=True)
+            status, _, err = self.run_tool("--rounds=1", "--warmup=0", *(["--timeout=1"] if wrong == "hang" else []),
+                                           env={"FAKE_WRONG": wrong})
+            self.assertEqual(status, 1, err)
+            self.assertEqual(err.count("FAILED"), 2, err)
+            self.assertIn(word, err)
+        # What failed is made again.
+        before = len(self.starts())
+        self.assertEqual(self.run_tool("--rounds=1", "--warmup=0")[0], 0)
+        self.assertEqual(len(self.starts()) - before, 2)
+
+    def test_usage(self):
+        for args, word in ((["novalue"], "neither"), (["a=--blk=virtio:{disk}", "a=--blk=virtio:{disk}"], "two"),
+                           ([], "nothing to compare"), (["--workload=none", "a=--blk=virtio:{disk}"], "no workload")):
+            done = subprocess.run([TOOL, "--mvm", FAKE, "--out", self.out] + args, capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(word, done.stderr)
+            self.assertFalse(os.path.exists(self.out))
+
+
+class Page(HTMLParser):
+    """What a browser would see of a report."""
+
+    VOID = {"meta", "br", "hr", "rect", "path"}
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.problems, self.figures = [], [], {}
+        self.links, self.ids, self.data = set(), set(), ""
+        self.figure = None
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in self.VOID:
+            self.stack.append(tag)
+        if attrs.get("id"):
+            self.ids.add(attrs["id"])
+        if tag == "a":
+            self.links.add(attrs["href"].lstrip("#"))
+        if attrs.get("class") == "figure":
+            self.figure = (attrs["data-key"], attrs["data-value"])
+        for name, value in attrs.items():
+            if name in ("src", "href") and not value.startswith("#"):
+                self.problems.append("<%s %s=%s>" % (tag, name, value))
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        if not self.stack or self.stack[-1] != tag:
+            self.problems.append("</%s> closes <%s>" % (tag, self.stack[-1] if self.stack else ""))
+        else:
+            self.stack.pop()
+
+    def handle_data(self, data):
+        if self.stack and self.stack[-1] == "script":
+            self.data += data
+        elif self.figure:
+            self.figures[self.figure[0]] = (self.figure[1], data)
+            self.figure = None
+
+
+class Pictures(unittest.TestCase):
+    def test_bars(self):
+        s = statistic.summary([50, 100, 150])
+        picture = svg.bars("t", "/s", [("a <b>", "virtio", s, True), ("c", None, statistic.summary([200]), False)])
+        widths = [float(w) for w in re.findall(r'<rect[^>]*width="([\d.]+)"[^>]*class="bar', picture)]
+        self.assertAlmostEqual(widths[1], 2 * widths[0], delta=0.2)
+        self.assertIn("a &lt;b&gt;", picture)
+
+    def test_a_report_of_nothing(self):
+        data = {"plan": {"models": [], "workloads": [], "baseline": None, "flags": [], "rounds": 0, "warmup": 0, "seconds": 1,
+                         "not_here": [{"name": "x", "label": "X", "step": "vfio", "why": "</script><b>"}]},
+                "host": {}, "runs": []}
+        page = Page()
+        page.feed(report.page(results.analyse(data)))
+        self.assertEqual(page.problems, [])
+
+
+class Tap(unittest.TestResult):
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def say(self, good, test, more=""):
+        self.count += 1
+        print("%sok %d - compare: %s" % ("" if good else "not ", self.count, test.id().split(".", 1)[1]), flush=True)
+        for line in more.splitlines()[-25:]:
+            print("# " + line)
+
+    def addSuccess(self, test):
+        self.say(True, test)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.say(False, test, self.failures[-1][1])
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.say(False, test, self.errors[-1][1])
+
+
+def main():
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+    print("1..%d" % suite.countTestCases())
+    result = Tap()
+    suite.run(result)
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
