@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +35,10 @@ struct tap_queue {
 	int fd;
 	struct event_source source; /* in the loop only while something is wanted */
 	bool want_read, want_write;
-	bool watched;  /* tell when the tap is gone, whatever is wanted */
 	bool detached; /* atomic: by net_queue_enable(), from other threads */
 	bool dead;     /* the tap was deleted */
+	/* News of interfaces, for a queue that nobody reads; fd 0: none. */
+	struct event_source links;
 };
 
 struct tap {
@@ -66,7 +68,7 @@ static void watch(struct tap_queue *q)
 	uint32_t events = (q->want_read ? EPOLLIN : 0) | (q->want_write ? EPOLLOUT : 0);
 	int err = 0;
 
-	if (!events && !q->watched) {
+	if (!events) {
 		event_del(&q->source);
 	} else if (!q->source.loop) {
 		q->source.events = events;
@@ -82,7 +84,7 @@ static void watch(struct tap_queue *q)
  */
 static void lost_device(struct tap_queue *q)
 {
-	q->want_read = q->watched = false;
+	q->want_read = false;
 	watch(q);
 	if (q->dead || __atomic_load_n(&q->detached, __ATOMIC_ACQUIRE))
 		return;
@@ -95,13 +97,7 @@ static void lost_device(struct tap_queue *q)
 static void tap_event(void *opaque, uint32_t events)
 {
 	struct tap_queue *q = opaque;
-	struct ifreq ifr;
 
-	if (!q->want_read && !q->want_write) {
-		if (ioctl(q->fd, TUNGETIFF, &ifr) < 0)
-			lost_device(q);
-		return;
-	}
 	if (q->want_write && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		q->want_write = false;
 		watch(q);
@@ -244,10 +240,45 @@ static int tap_start(struct net_queue *queue, struct error *e)
 	return 0;
 }
 
+/* Some interface has changed; ours may be gone. */
+static void link_news(void *opaque, uint32_t events)
+{
+	struct tap_queue *q = opaque;
+	struct ifreq ifr;
+	char news[4096];
+	ssize_t n;
+
+	(void)events;
+	do {
+		n = recv(q->links.fd, news, sizeof(news), 0);
+	} while (n > 0 || (n < 0 && (errno == EINTR || errno == ENOBUFS)));
+	if (ioctl(q->fd, TUNGETIFF, &ifr) < 0)
+		lost_device(q);
+}
+
+/*
+ * A tap's end wakes only those who wait for frames, and to wait for frames is to be woken by each.
+ * So its end is heard of from where interfaces are announced.
+ */
 static void tap_watch(struct net_queue *queue)
 {
-	queue_of(queue)->watched = true;
-	watch(queue_of(queue));
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	struct tap_queue *q = queue_of(queue);
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+
+	if (fd < 0)
+		return;
+	q->links = (struct event_source){
+		.fd = fd,
+		.events = EPOLLIN,
+		.callback = link_news,
+		.opaque = q,
+	};
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    event_add(queue->loop, &q->links) < 0) {
+		close(fd);
+		q->links.fd = 0;
+	}
 }
 
 static void tap_stop(struct net_queue *queue)
@@ -255,7 +286,11 @@ static void tap_stop(struct net_queue *queue)
 	struct tap_queue *q = queue_of(queue);
 
 	event_del(&q->source);
-	q->want_read = q->want_write = q->watched = false;
+	event_del(&q->links);
+	if (q->links.fd)
+		close(q->links.fd);
+	q->links.fd = 0;
+	q->want_read = q->want_write = false;
 }
 
 static struct net_queue *tap_queue_at(struct net *net, unsigned index)

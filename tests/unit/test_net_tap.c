@@ -439,3 +439,80 @@ Test(net_tap, one_that_goes_away, .timeout = 30)
 	end_stop(&end);
 	net_close(end.net);
 }
+
+/* ---- frames that do not come by us ------------------------------------------------------------
+ */
+
+/* Does a frame to that address come through the tap? */
+static bool passes(struct end *end, const char mac[6])
+{
+	uint8_t frame[NET_HEADER + 60];
+
+	for (unsigned i = 0; i < 2; i++) {
+		/* The second one is for the card: when it is there, the first one would have been.
+		 */
+		fill(frame, 60, i);
+		memcpy(frame + NET_HEADER, i ? "\x52\x54\x00\x6d\x76\x00" : mac, 6);
+		__atomic_store_n(&end->len, 0, __ATOMIC_RELEASE);
+		cr_assert_eq(send(end->packet, frame + NET_HEADER, 60, 0), 60);
+		if (i)
+			vrig_wait(LEN(end) > 0);
+		else
+			usleep(10000);
+		if (!i && LEN(end) > 0)
+			return true;
+	}
+	return false;
+}
+
+Test(net_tap, the_kernels_filter, .timeout = 60)
+{
+	static const uint8_t mac[20][6] = {
+		{ 0x52, 0x54, 0x00, 0x6d, 0x76, 0x00 },
+		{ 0x02, 0x00, 0x00, 0x00, 0x00, 0x01 },
+		{ 0x01, 0x00, 0x5e, 0x01, 0x02, 0x03 },
+	};
+	static struct end end;
+
+	NEEDS_TAPS;
+	end_start(&end, open_tap("tapx", 1, 0), 0);
+	want(&end, true);
+	cr_assert(passes(&end, "\x02\0\0\0\0\x09"), "all, until told otherwise");
+	cr_assert_eq(net_set_filter(end.net, mac, 3, false), 0);
+	cr_assert(passes(&end, "\x52\x54\x00\x6d\x76\x00"));
+	cr_assert(passes(&end, "\x02\0\0\0\0\x01"));
+	cr_assert(passes(&end, "\x01\x00\x5e\x01\x02\x03"));
+	cr_assert(passes(&end, "\xff\xff\xff\xff\xff\xff"), "broadcasts");
+	cr_assert(!passes(&end, "\x02\0\0\0\0\x09"));
+	cr_assert(!passes(&end, "\x01\x00\x5e\x01\x02\x04"));
+	cr_assert_eq(net_set_filter(end.net, mac, 1, true), 0);
+	cr_assert(passes(&end, "\x01\x00\x5e\x01\x02\x04"), "all groups");
+	cr_assert(!passes(&end, "\x02\0\0\0\0\x01"));
+	/* More than it looks at one by one: better too many frames than too few. */
+	cr_assert_eq(net_set_filter(end.net, mac, 20, false), 0);
+	cr_assert(passes(&end, "\x02\0\0\0\0\x01"));
+	cr_assert_eq(net_set_filter(end.net, NULL, 0, false), 0);
+	cr_assert(passes(&end, "\x02\0\0\0\0\x09"));
+	end_stop(&end);
+	net_close(end.net);
+}
+
+/* Nobody reads it, and still its end is heard of, once. */
+Test(net_tap, one_that_is_watched_goes_away, .timeout = 30)
+{
+	static struct end end;
+
+	NEEDS_TAPS;
+	end_start(&end, open_tap("tapx", 1, 0), 0);
+	net_queue_watch(end.q);
+	bring_up("tapx");
+	usleep(20000);
+	cr_assert_eq(__atomic_load_n(&end.gone, __ATOMIC_ACQUIRE), 0);
+	delete_interface("tapx");
+	vrig_wait(__atomic_load_n(&end.gone, __ATOMIC_ACQUIRE) == 1);
+	usleep(50000);
+	cr_assert_eq(end.gone, 1);
+	cr_assert_eq(end.readable, 0, "nothing was wanted");
+	end_stop(&end);
+	net_close(end.net);
+}

@@ -4,6 +4,7 @@
  * on them while an endpoint is set.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 /* The kernel's own limit unless its module is told otherwise: control, event and 128 for requests.
  */
 #define MAX_RINGS 130u
+#define PATH_SIZE 512 /* a target's name is shorter than 224 */
 
 struct vhost_scsi {
 	struct vhost b; /* first */
@@ -93,23 +95,41 @@ static const struct vhost_ops ops = {
 	.close = close_scsi,
 };
 
+/* Has the target somebody to be served as? Only then it can be used. */
+static bool has_nexus(const char *wwpn)
+{
+	char path[PATH_SIZE], text[8];
+	bool has = false;
+	int fd;
+
+	snprintf(path, sizeof(path), TARGETS "/%s/tpgt_1/nexus", wwpn);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		has = read(fd, text, sizeof(text)) > 0;
+		close(fd);
+	}
+	return has;
+}
+
+/* The kernel says the same (ENODEV) for a target that is not there, not complete and not free. */
 static int no_target(const char *wwpn, int err, struct error *e)
 {
-	char path[sizeof(TARGETS) + sizeof(((struct vhost_scsi_target *)NULL)->vhost_wwpn) + 8];
+	char path[PATH_SIZE];
 
+	if (err != -ENODEV && err != -EEXIST && err != -EBUSY)
+		return error_set_errno(e, err, "target %s", wwpn);
 	snprintf(path, sizeof(path), TARGETS "/%s", wwpn);
-	if (err == -EEXIST || err == -EBUSY)
-		return error_set(e, err, "target %s is in use by another guest", wwpn);
-	if (access(path, F_OK) == 0)
-		return error_set(
-			e, err,
-			"target %s cannot be used (%s); it needs a tpgt_1 with a nexus and "
-			"a lun, see %s",
-			wwpn, strerror(-err), path);
+	if (access(path, F_OK) < 0)
+		return error_set(e, err,
+				 "there is no target %s; root can make it with targetcli (a "
+				 "backstore, then /vhost create %s and a lun), or as mkdir %s",
+				 wwpn, wwpn, path);
+	if (has_nexus(wwpn))
+		return error_set(e, -EBUSY, "target %s is in use by another guest", wwpn);
 	return error_set(e, err,
-			 "there is no target %s; root can make it with targetcli (a backstore, "
-			 "then /vhost create %s and a lun), or as mkdir %s",
-			 wwpn, wwpn, path);
+			 "target %s has no nexus yet; root can set it: echo naa.NAME > "
+			 "%s/tpgt_1/nexus",
+			 wwpn, path);
 }
 
 /* Set and cleared again: a guest should not be the first to find out that the target is no use. */

@@ -413,6 +413,25 @@ static int check(struct vdpa *d, const char *node, const struct guest_memory *me
 	return 0;
 }
 
+/*
+ * Maps once and lets go: what keeps the guest's memory from the device (a limit on locked memory,
+ * as the pages of hardware are pinned) should not come out when the guest loads its driver.
+ */
+static int try_memory(struct vdpa *d, const char *node, const struct guest_memory *memory,
+		      struct error *e)
+{
+	int err = set_memory(&d->b, memory);
+
+	unmap(d);
+	if (err == -ENOMEM)
+		return error_set(
+			e, err,
+			"%s: cannot map the guest's memory; allow %llu KiB of locked memory "
+			"(ulimit -l), or give it less with --memory",
+			node, (unsigned long long)memory->size >> 10);
+	return err ? error_set_errno(e, err, "%s: cannot map the guest's memory", node) : 0;
+}
+
 bool vhost_vdpa_is_node(const char *target)
 {
 	return strncmp(target, NODE_PREFIX, strlen(NODE_PREFIX)) == 0;
@@ -455,6 +474,8 @@ int vhost_vdpa_open(struct vhost **out, const char *node, struct vhost_vdpa_info
 		err = check(d, node, memory, e);
 	if (!err)
 		err = vhost_kernel_own(d->fd, node, &none, e);
+	if (!err)
+		err = try_memory(d, node, memory, e);
 	if (!err) {
 		err = watch_config(d, loop);
 		if (err)
