@@ -3,7 +3,10 @@
  */
 #include "devices/registry.h"
 
+/* One a line, so that a new one is a line of its own. */
+/* clang-format off */
 const struct device_row *const device_registry[] = {
+	&row_e1000,
 	&row_virtio_net,
 	&row_vhost_net,
 	&row_virtio_blk,
@@ -27,3 +30,4 @@ const struct device_row *const device_registry[] = {
 	&row_pvpanic,
 	NULL,
 };
+/* clang-format on */

@@ -22,6 +22,7 @@ extern const struct device_row row_acpi_power;
 extern const struct device_row row_pvpanic;
 
 extern const struct device_row row_uart16550;
+extern const struct device_row row_e1000;
 extern const struct device_row row_virtio_net;
 extern const struct device_row row_virtio_blk;
 extern const struct device_row row_ide;

@@ -40,7 +40,7 @@ static double us(const struct trace *t, uint64_t ticks)
 }
 
 /* Up to the time; what is special to the kind follows, then the closing brace. */
-static void open(struct trace *t, const struct trace_item *item, char phase, uint64_t at)
+static void event_open(struct trace *t, const struct trace_item *item, char phase, uint64_t at)
 {
 	put(t, ",\n{\"ph\": \"%c\", \"pid\": %d, \"tid\": %d, \"ts\": %.3f", phase, PID,
 	    item->ring->tid, us(t, at));
@@ -51,14 +51,14 @@ static void slice(struct trace *t, const struct trace_item *item, const char *ca
 	const struct trace_event *e = &item->event;
 	uint64_t end = e->end > e->at ? e->end : e->at;
 
-	open(t, item, 'X', e->at);
+	event_open(t, item, 'X', e->at);
 	put(t, ", \"dur\": %.3f, \"cat\": \"%s\"", (double)ticks_to_ns(t->ticks, end - e->at) / 1e3,
 	    category);
 }
 
 static void arrow(struct trace *t, const struct trace_item *item, char phase, const char *category)
 {
-	open(t, item, phase, item->event.at);
+	event_open(t, item, phase, item->event.at);
 	put(t, ", \"cat\": \"%s\", \"name\": \"%s\", \"id\": \"0x%llx\"%s}", category, category,
 	    (unsigned long long)item->event.id, phase == 'f' ? ", \"bp\": \"e\"" : "");
 }
@@ -66,7 +66,7 @@ static void arrow(struct trace *t, const struct trace_item *item, char phase, co
 /* The request's own track; open. */
 static void life(struct trace *t, const struct trace_item *item, char phase, const char *device)
 {
-	open(t, item, phase, item->event.at);
+	event_open(t, item, phase, item->event.at);
 	put(t, ", \"cat\": \"request\", \"name\": \"%s request\", \"id\": \"0x%llx\"", device,
 	    (unsigned long long)item->event.id);
 }
@@ -161,7 +161,7 @@ void trace_json_item(struct trace *t, const struct trace_item *item)
 			arrow(t, item, 'f', "path");
 		break;
 	case TRACE_UNWANTED:
-		open(t, item, 'i', e->at);
+		event_open(t, item, 'i', e->at);
 		put(t,
 		    ", \"s\": \"t\", \"cat\": \"interrupt\", \"name\": \"%s interrupt not "
 		    "wanted\"}",

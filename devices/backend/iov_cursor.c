@@ -78,3 +78,13 @@ size_t iov_cursor_zero(struct iov_cursor *c, size_t len)
 	}
 	return total;
 }
+
+size_t iov_cursor_skip(struct iov_cursor *c, size_t len)
+{
+	size_t total = 0, piece;
+	uint8_t *at = NULL;
+
+	while (total < len && (piece = next(c, len - total, &at)))
+		total += piece;
+	return total;
+}

@@ -28,5 +28,6 @@ size_t iov_cursor_take(struct iov_cursor *c, size_t len, struct iovec *out, int 
 size_t iov_cursor_fill(struct iov_cursor *c, const void *from, size_t len);
 size_t iov_cursor_copy(struct iov_cursor *c, void *to, size_t len);
 size_t iov_cursor_zero(struct iov_cursor *c, size_t len);
+size_t iov_cursor_skip(struct iov_cursor *c, size_t len);
 
 #endif

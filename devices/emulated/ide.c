@@ -313,7 +313,7 @@ int ide_create(struct device_host *host, const struct device_config *config, str
 	struct ide_disk *disk = calloc(1, sizeof(*disk));
 	int err = disk ? check_block(block, e) : error_set(e, -ENOMEM, "out of memory");
 
-	if (!err) {
+	if (disk && !err) {
 		device_init(&disk->dev, &device_ops, host, config);
 		disk->ide = ide_find(host);
 		if (!disk->ide)

@@ -199,7 +199,7 @@ int nvme_create(struct device_host *host, const struct device_config *config, st
 	int err = n ? block_serial_from(config, n->serial, e)
 		    : error_set(e, -ENOMEM, "out of memory");
 
-	if (err) {
+	if (!n || err) {
 		free(n);
 		block_close(block);
 		return err;

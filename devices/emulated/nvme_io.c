@@ -130,7 +130,7 @@ static uint16_t flush(struct nvme_request *r)
 /* Reads the range that follows, once; 0 or a status. */
 static uint16_t next_range(struct nvme_request *r)
 {
-	struct nvme_dsm_range range;
+	struct nvme_dsm_range range = { 0 };
 	size_t at = r->range++ * sizeof(range);
 	uint8_t *p = (uint8_t *)&range;
 

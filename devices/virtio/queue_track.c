@@ -326,10 +326,14 @@ static int packed_settle(struct virtq *q)
 	if ((at.old_used_idx != at.used_idx || at.old_used_wrap_counter != at.used_wrap_counter) &&
 	    packed_was_shown(q, at.old_used_idx, at.old_used_wrap_counter)) {
 		STORE(region->old_free_head, LOAD(region->free_head));
+		/* cppcheck-suppress overlappingWriteUnion; other members of one struct */
 		at.old_used_idx = at.used_idx;
+		/* cppcheck-suppress overlappingWriteUnion; other members of one struct */
 		at.old_used_wrap_counter = at.used_wrap_counter;
 	}
+	/* cppcheck-suppress overlappingWriteUnion; other members of one struct */
 	at.used_idx = at.old_used_idx;
+	/* cppcheck-suppress overlappingWriteUnion; other members of one struct */
 	at.used_wrap_counter = at.old_used_wrap_counter;
 	STORE(region->at.word, at.word);
 	t->at = at;
