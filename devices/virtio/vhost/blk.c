@@ -51,7 +51,7 @@ static int create_scsi(struct device_host *host, const struct device_config *con
 		queues = (unsigned)device_config_uint(config, "queues");
 	space.num_queues = htole32(queues);
 	what.nqueues = CONTROL_QUEUES + queues;
-	err = vhost_scsi_open(&backend, config->target, e);
+	err = vhost_scsi_open(&backend, config->target, host->memory, e);
 	return err ? err : vhost_generic_create(host, config, &what, backend, out, e);
 }
 

@@ -35,8 +35,9 @@ struct net;
 int vhost_net_open(struct vhost **out, struct net *net, struct error *e);
 /* /dev/vhost-vsock; two rings, receive and transmit. */
 int vhost_vsock_open(struct vhost **out, uint64_t cid, struct error *e);
-/* /dev/vhost-scsi; rings as virtio-scsi's queues. */
-int vhost_scsi_open(struct vhost **out, const char *wwpn, struct error *e);
+/* /dev/vhost-scsi; rings as virtio-scsi's queues. memory: the guest's. */
+int vhost_scsi_open(struct vhost **out, const char *wwpn, const struct guest_memory *memory,
+		    struct error *e);
 
 /* --vsock=vhost over a backend, which it takes over; tests have one of their own. */
 int vhost_vsock_create(struct device_host *host, const struct device_config *config,

@@ -132,17 +132,24 @@ static int no_target(const char *wwpn, int err, struct error *e)
 			 wwpn, path);
 }
 
-/* Set and cleared again: a guest should not be the first to find out that the target is no use. */
-static int try_target(struct vhost_scsi *s, struct error *e)
+/*
+ * Set and cleared again: a guest should not be the first to find out that the target is no use. The
+ * kernel looks at memory and rings first; those that are not there yet pass, or it says -EFAULT and
+ * we are none the wiser.
+ */
+static int try_target(struct vhost_scsi *s, const struct guest_memory *memory, struct error *e)
 {
-	int err = start(&s->b);
+	int err = set_memory(&s->b, memory);
 
-	if (err)
-		return no_target(s->target.vhost_wwpn, err, e);
-	return stop(&s->b);
+	if (!err)
+		err = start(&s->b);
+	if (err == -EFAULT)
+		return 0;
+	return err ? no_target(s->target.vhost_wwpn, err, e) : stop(&s->b);
 }
 
-static int set_target(struct vhost_scsi *s, const char *wwpn, struct error *e)
+static int set_target(struct vhost_scsi *s, const char *wwpn, const struct guest_memory *memory,
+		      struct error *e)
 {
 	int abi = 0, err = vhost_kernel_ioctl(s->fd, VHOST_SCSI_GET_ABI_VERSION, &abi);
 
@@ -156,10 +163,11 @@ static int set_target(struct vhost_scsi *s, const char *wwpn, struct error *e)
 	s->target.abi_version = abi;
 	s->target.vhost_tpgt = 1;
 	memcpy(s->target.vhost_wwpn, wwpn, strlen(wwpn));
-	return try_target(s, e);
+	return try_target(s, memory, e);
 }
 
-int vhost_scsi_open(struct vhost **out, const char *wwpn, struct error *e)
+int vhost_scsi_open(struct vhost **out, const char *wwpn, const struct guest_memory *memory,
+		    struct error *e)
 {
 	struct vhost_scsi *s = calloc(1, sizeof(*s));
 	int err;
@@ -174,7 +182,7 @@ int vhost_scsi_open(struct vhost **out, const char *wwpn, struct error *e)
 	if (!err)
 		err = vhost_kernel_features(s->fd, NODE, &s->b.features, e);
 	if (!err)
-		err = set_target(s, wwpn, e);
+		err = set_target(s, wwpn, memory, e);
 	if (err) {
 		close_scsi(&s->b);
 		return err;
