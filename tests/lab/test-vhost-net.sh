@@ -2,7 +2,7 @@
 # Kernel vhost-net with Linux's driver, two VMs at once: one with a tap of two queues over PCI and another
 # tap over MMIO, and a second VM that it talks to through a bridge. Filters, offloads, the number of
 # queues, the driver's going under load, a tap's being deleted, and who did the work.
-# lab: timeout=900
+# lab: timeout=1800
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -38,7 +38,7 @@ script=$LAB_TMP/script.img
 cat >"$script" <<'GUEST'
 speed() { # NAME ARGUMENTS...: "speed NAME N Mbits/sec"
     name=$1; shift
-    timeout 30 iperf3 -f m "$@" >/tmp/iperf 2>&1 || sed 's/^/iperf3: /' /tmp/iperf
+    timeout 90 iperf3 -f m "$@" >/tmp/iperf 2>&1 || sed 's/^/iperf3: /' /tmp/iperf
     sed -n "s/.* \([0-9.]*\) Mbits.sec.*receiver.*/speed $name \1 Mbits/p" /tmp/iperf | tail -n 1
 }
 received() { cat /sys/class/net/eth0/statistics/rx_packets; }
@@ -101,11 +101,11 @@ size=$(wc -c <"$script")
 truncate -s 64K "$script"
 run="mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
 
-guest_start two 600 "$mvm" --memory=256M --blk=virtio:"$script",ro=on --blk=virtio:"$script",ro=on \
+guest_start two 1700 "$mvm" --memory=256M --blk=virtio:"$script",ro=on --blk=virtio:"$script",ro=on \
     --net=vhost:tap2,mac=52:54:00:6d:76:30 --append="quiet mvm.ip=192.168.70.3/24 $run"
 # One after the other: two that boot at once on one CPU take very long.
-check "a second VM is up" guest_expect two '^second ready' 200
-guest_start one 400 "$mvm" --memory=256M --blk=virtio:"$script",ro=on \
+check "a second VM is up" guest_expect two '^second ready' 600
+guest_start one 1200 "$mvm" --memory=256M --blk=virtio:"$script",ro=on \
     --net=vhost:tap0,queues=2 --net=vhost:tap1,transport=mmio \
     --append="quiet mvm.ip=eth0=192.168.70.2/24 mvm.ip=eth1=192.168.71.2/24 $run"
 
@@ -115,13 +115,13 @@ foreign() {
     bridge fdb replace 52:54:00:ff:00:99 dev tap0 master 2>/dev/null
     ping -q -c 20 -i 0.01 -W 1 192.168.70.99 >/dev/null
 }
-if guest_expect one '^filter on' 300; then
-    workers=$(cat /proc/"$(pgrep -f 'mvm.*tap0')"/task/*/comm | grep -c '^vhost-')
+if guest_expect one '^filter on' 900; then
+    workers=$(cat /proc/"$(pgrep -P "$(cat "$LAB_TMP/one.pid")")"/task/*/comm | grep -c '^vhost-')
     is "$workers" 3 "a worker of the kernel for each pair of queues"
-    foreign; guest_send one 'go\n'
-    guest_expect one '^filter off' 60
-    foreign; guest_send one 'go\n'
-    guest_expect one '^tap1 may go' 120 && ip link del tap1
+    foreign; ! guest_alive one || guest_send one 'go\n'
+    guest_expect one '^filter off' 300
+    foreign; ! guest_alive one || guest_send one 'go\n'
+    guest_expect one '^tap1 may go' 600 && ip link del tap1
 else
     not_ok "the guest gets as far as its filters"
     diag "$(guest_text one | tail -n 40)"
@@ -129,7 +129,7 @@ else
 fi
 guest_wait one
 is "$?" 0 "the guest powers off"
-guest_send two 'go\n'
+! guest_alive two || guest_send two 'go\n'
 guest_wait two
 is "$?" 0 "so does the second"
 text=$(guest_text one)
