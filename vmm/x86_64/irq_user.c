@@ -291,7 +291,7 @@ static int msi(void *opaque, uint64_t address, uint32_t data)
 }
 
 /* No routes: irqfds need KVM's local APICs. irq.c's thread serves eventfds. */
-static const struct irq_chip_ops irq_ops = { .set_line = set_line, .msi = msi };
+static const struct irq_chip_ops irq_ops = { .set_line = set_line, .msi = msi, .own = true };
 
 /* ---- making and unmaking --------------------------------------------------------------------- */
 
