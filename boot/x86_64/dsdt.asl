@@ -59,10 +59,6 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MVM", "MVM", 1)
                         0, 0, 0, 0, 1, , , BUSN)
                     // CONFIG_ADDRESS and CONFIG_DATA, which the bridge takes itself.
                     IO (Decode16, 0xCF8, 0xCF8, 1, 8)
-                    // Ports of old: an IDE controller in compatibility mode is a PCI function
-                    // that answers there, and an OS uses it only where its bridge forwards.
-                    WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
-                        0, 0, 0x0CF7, 0, 0x0CF8)
                     WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange,
                         0, 0, 0, 0, 1, , , PORT)
                     DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed,

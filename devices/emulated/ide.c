@@ -1,7 +1,8 @@
 /*
  * IDE disks as devices. The first --blk=emulated flag makes the controller, a PCI function with the
  * ports and lines that IDE has had from the start; the following find it in the root complex and
- * put their disks onto it, four in all. Intel 82371SB data sheet (PIIX3), section 2.3.
+ * put their disks onto it, four in all. Intel 82801DB data sheet (ICH4), chapter 10; PCI IDE
+ * Controller Specification 1.0 for its two modes.
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
@@ -12,9 +13,6 @@
 #include "devices/backend/block_keys.h"
 #include "devices/emulated/ide.h"
 #include "vmm/x86_64/layout.h"
-
-#define IDETIM	0x40u /* and 0x42: timings of a channel; bit 15: decode it */
-#define SIDETIM 0x44u
 
 static const struct {
 	uint16_t block, control;
@@ -56,10 +54,25 @@ static void follow(struct ide *ide)
 	}
 }
 
+static void mode_changed(struct ide *ide)
+{
+	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
+		struct ide_channel *ch = &ide->channel[i];
+
+		pthread_mutex_lock(&ch->lock);
+		ide_update_line(ch);
+		pthread_mutex_unlock(&ch->lock);
+	}
+}
+
 static void config_written(struct pci_function *f, unsigned offset, unsigned size)
 {
+	struct ide *ide = (struct ide *)f->dev; /* first member */
+
 	if (offset < PCI_COMMAND + 2 && offset + size > PCI_COMMAND)
-		follow((struct ide *)f->dev); /* first member */
+		follow(ide);
+	if (offset <= IDE_PROGIF && offset + size > IDE_PROGIF)
+		mode_changed(ide);
 }
 
 static const struct pci_function_ops function_ops = { .config_written = config_written };
@@ -70,16 +83,40 @@ static int add_ports(struct ide_channel *ch, struct error *e)
 	const struct bus_range block = { .name = "ide command block",
 					 .base = places[ch->index].block,
 					 .size = 8,
-					 .ops = &ide_block_ops,
+					 .ops = &ide_compat_block_ops,
 					 .opaque = ch };
 	const struct bus_range control = { .name = "ide control block",
 					   .base = places[ch->index].control,
 					   .size = 1,
-					   .ops = &ide_control_ops,
+					   .ops = &ide_compat_control_ops,
 					   .opaque = ch };
 	int err = bus_add(pio, &block, e);
 
 	return err ? err : bus_add(pio, &control, e);
+}
+
+static int add_channel_bars(struct ide_channel *ch, struct error *e)
+{
+	struct pci_function *f = &ch->ide->f;
+	unsigned bar = 2 * ch->index;
+	int err = pci_add_bar(f, bar, PCI_BAR_IO, false, 8, &ide_block_ops, ch, e);
+
+	return err ? err : pci_add_bar(f, bar + 1, PCI_BAR_IO, false, 4, &ide_control_ops, ch, e);
+}
+
+/*
+ * What firmware would have set up, as drivers expect it, is so out of reset: native mode, channels
+ * on, cables of 80 wires.
+ */
+static void fill_config(struct pci_function *f)
+{
+	pci_config_writable32(f, PCI_CLASS_REVISION, 0x00000500); /* the channels' mode */
+	pci_config_set32(f, IDE_IDETIM, 0x80008000);
+	pci_config_writable32(f, IDE_IDETIM, 0xffffffff);
+	pci_config_writable32(f, IDE_SIDETIM, 0xff);
+	pci_config_writable32(f, IDE_SDMA_CNT, 0x3333000f);
+	pci_config_set32(f, IDE_CONFIG, 0x000000f0);
+	pci_config_writable32(f, IDE_CONFIG, 0x0000ffff);
 }
 
 static int add_function(struct ide *ide, struct error *e)
@@ -87,12 +124,9 @@ static int add_function(struct ide *ide, struct error *e)
 	int err = pci_add_bar(&ide->f, IDE_BM_BAR, PCI_BAR_IO, false, IDE_BM_SIZE, &ide_bm_ops, ide,
 			      e);
 
-	if (err)
-		return err;
-	/* Firmware has turned the channels on, as drivers expect; they come so out of reset. */
-	pci_config_set32(&ide->f, IDETIM, 0x80008000);
-	pci_config_writable32(&ide->f, IDETIM, 0xffffffff);
-	pci_config_writable32(&ide->f, SIDETIM, 0xff);
+	fill_config(&ide->f);
+	for (unsigned i = 0; i < IDE_CHANNELS && !err; i++)
+		err = add_channel_bars(&ide->channel[i], e);
 	for (unsigned i = 0; i < IDE_CHANNELS && !err; i++)
 		err = add_ports(&ide->channel[i], e);
 	return err ? err : pci_function_plug(&ide->f, ide->dev.host->pci, -1, e);
@@ -111,6 +145,7 @@ static void destroy_controller(struct ide *ide)
 		irq_line_set(&ch->line, false);
 		pthread_mutex_destroy(&ch->lock);
 	}
+	pthread_mutex_destroy(&ide->pin_lock);
 	free(ide);
 }
 
@@ -118,8 +153,10 @@ static struct ide *make_controller(struct device_host *host, struct error *e)
 {
 	static const struct pci_identity identity = {
 		.vendor = 0x8086,
-		.device = 0x7010,
-		.class_code = 0x010180, /* bus master, both channels in compatibility mode */
+		.device = 0x24cb,
+		.revision = 1,
+		.class_code = 0x01018f, /* bus master; both channels in native mode, and can both */
+		.intx = true,
 	};
 	struct ide *ide = calloc(1, sizeof(*ide));
 
@@ -130,6 +167,7 @@ static struct ide *make_controller(struct device_host *host, struct error *e)
 	ide->dev.host = host;
 	snprintf(ide->dev.name, sizeof(ide->dev.name), "ide");
 	ide->paused = true;
+	pthread_mutex_init(&ide->pin_lock, NULL);
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
 		struct ide_channel *ch = &ide->channel[i];
 
@@ -311,9 +349,14 @@ int ide_create(struct device_host *host, const struct device_config *config, str
 	       struct device **out, struct error *e)
 {
 	struct ide_disk *disk = calloc(1, sizeof(*disk));
-	int err = disk ? check_block(block, e) : error_set(e, -ENOMEM, "out of memory");
+	int err;
 
-	if (disk && !err) {
+	if (!disk) {
+		block_close(block);
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	err = check_block(block, e);
+	if (!err) {
 		device_init(&disk->dev, &device_ops, host, config);
 		disk->ide = ide_find(host);
 		if (!disk->ide)
@@ -356,7 +399,7 @@ const struct device_row row_ide = {
 	.model = MODEL_EMULATED,
 	.hw = "ide",
 	.preferred = true,
-	.summary = "IDE disk on a disk image; up to four share a PIIX3 controller",
+	.summary = "IDE disk on a disk image; up to four share a controller (Intel ICH4)",
 	.target = "IMAGE",
 	.target_required = true,
 	.keys = keys,

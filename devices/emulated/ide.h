@@ -1,6 +1,9 @@
 /*
- * The IDE controller and its disks: the IDE function of Intel's 82371SB (PIIX3) in compatibility
- * mode, with ATA-7 disks as master and slave of two channels.
+ * The IDE controller and its disks: the IDE function of Intel's 82801DB (ICH4), with ATA-7 disks as
+ * master and slave of two channels. It is of the PIIX line (the same bus master and timing
+ * registers), and the first that has native mode beside compatibility mode. This machine needs
+ * that: its ACPI is hardware-reduced, where an OS knows no ISA lines, so lines 14 and 15 reach
+ * nobody. Out of reset both channels are in native mode; a guest may switch them.
  *
  *     ide.c           row, the controller that flags share, PCI function, life cycle
  *     ide_regs.c      command and control block registers, device selection, INTRQ
@@ -38,6 +41,14 @@
 
 #define IDE_BM_BAR  4u
 #define IDE_BM_SIZE 16u
+
+/* Configuration space. */
+#define IDE_PROGIF   0x09u /* bits 0 and 2: the channels are in native mode */
+#define IDE_IDETIM   0x40u /* and 0x42: timings of a channel; bit 15: decode it */
+#define IDE_SIDETIM  0x44u
+#define IDE_SDMA_CNT 0x48u
+#define IDE_SDMA_TIM 0x4au
+#define IDE_CONFIG   0x54u /* bits 4 to 7: the cables are good for Ultra DMA 4 and 5 */
 
 struct ide;
 struct ide_channel;
@@ -115,8 +126,9 @@ struct ide_channel {
 	pthread_mutex_t lock; /* guards all below and both drives */
 	uint8_t control;      /* Device Control */
 	unsigned selected;
-	bool held; /* the machine is paused, or the bus may not be mastered */
-	struct irq_line line;
+	bool held;	      /* the machine is paused, or the bus may not be mastered */
+	bool level;	      /* INTRQ; atomic for the other channel's sake */
+	struct irq_line line; /* in compatibility mode */
 	struct ide_bm bm;
 	struct ide_drive drive[IDE_DRIVES];
 };
@@ -127,15 +139,19 @@ struct ide {
 	struct pci_function f;
 	unsigned disks; /* how many there are */
 	bool paused;
+	pthread_mutex_t pin_lock; /* a leaf: keeps INTA#'s changes in order */
 	struct ide_channel channel[IDE_CHANNELS];
 };
 
 /* ---- ide_regs.c ---- */
 
-extern const struct bus_ops ide_block_ops, ide_control_ops; /* opaque: the channel */
+/* opaque: the channel; compat: the fixed ports */
+extern const struct bus_ops ide_block_ops, ide_control_ops, ide_compat_block_ops,
+	ide_compat_control_ops;
 extern const struct reg_table ide_registers;
 void ide_channel_reset(struct ide_channel *ch); /* power on; lock held */
 void ide_interrupt(struct ide_drive *d);	/* lock held */
+void ide_update_line(struct ide_channel *ch);	/* its mode has changed; lock held */
 void ide_signature(struct ide_drive *d);	/* lock held */
 
 /* ---- ide_bm.c ---- */

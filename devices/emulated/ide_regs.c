@@ -51,26 +51,46 @@ const struct reg_table ide_registers = { registers, REGS };
 
 /* ---- INTRQ ----------------------------------------------------------------------------------- */
 
-/* Driven by the selected device only, and by that only while nIEN is 0. */
-static void update_line(struct ide_channel *ch)
+static bool is_native(const struct ide_channel *ch)
+{
+	return pci_config_get8(&ch->ide->f, IDE_PROGIF) & 1u << 2 * ch->index;
+}
+
+/* One pin for all channels in native mode. */
+static void update_pin(struct ide *ide)
+{
+	bool level = false;
+
+	pthread_mutex_lock(&ide->pin_lock);
+	for (unsigned i = 0; i < IDE_CHANNELS; i++)
+		level |= is_native(&ide->channel[i]) &&
+			 __atomic_load_n(&ide->channel[i].level, __ATOMIC_RELAXED);
+	pci_intx_set(&ide->f, level);
+	pthread_mutex_unlock(&ide->pin_lock);
+}
+
+/* INTRQ is driven by the selected device only, and by that only while nIEN is 0. */
+void ide_update_line(struct ide_channel *ch)
 {
 	bool level = ch->drive[ch->selected].irq && !(ch->control & ATA_NIEN);
 
-	if (level && !ch->line.level)
+	if (level && !ch->level)
 		ch->bm.status |= 0x04; /* the bus master sees the edge */
-	irq_line_set(&ch->line, level);
+	__atomic_store_n(&ch->level, level, __ATOMIC_RELAXED);
+	irq_line_set(&ch->line, level && !is_native(ch));
+	update_pin(ch->ide);
 }
 
 void ide_interrupt(struct ide_drive *d)
 {
 	d->irq = true;
-	update_line(d->ch);
+	ide_update_line(d->ch);
 }
 
 static void acknowledge(struct ide_drive *d)
 {
 	d->irq = false;
-	update_line(d->ch);
+	ide_update_line(d->ch);
 }
 
 /* ---- reset ----------------------------------------------------------------------------------- */
@@ -102,7 +122,7 @@ static void soft_reset(struct ide_channel *ch)
 		ide_signature(d);
 	}
 	ch->selected = 0;
-	update_line(ch);
+	ide_update_line(ch);
 }
 
 void ide_channel_reset(struct ide_channel *ch)
@@ -132,7 +152,7 @@ static void write_control(struct ide_channel *ch, uint8_t value)
 	} else if ((old & ATA_SRST) && !(value & ATA_SRST)) {
 		soft_reset(ch);
 	}
-	update_line(ch);
+	ide_update_line(ch);
 }
 
 /* ---- the command block ----------------------------------------------------------------------- */
@@ -193,7 +213,7 @@ static void write_reg(struct ide_channel *ch, int reg, uint8_t value)
 		write_file(&ch->drive[i], reg, value);
 	if (reg == DEVICE) {
 		ch->selected = value & ATA_DEV ? 1 : 0;
-		update_line(ch);
+		ide_update_line(ch);
 	}
 }
 
@@ -225,13 +245,14 @@ static uint8_t read_reg(struct ide_channel *ch, int reg)
 
 /* ---- accesses -------------------------------------------------------------------------------- */
 
-/* The command register's I/O Space Enable, and the channel's IDE Decode Enable in IDETIM. */
-static bool decoded(const struct ide_channel *ch)
+/* The command register's I/O Space Enable, the channel's IDE Decode Enable, and its mode. */
+static bool decoded(const struct ide_channel *ch, bool native)
 {
 	const struct pci_function *f = &ch->ide->f;
 
 	return (pci_config_get16(f, PCI_COMMAND) & PCI_COMMAND_IO) &&
-	       (pci_config_get16(f, 0x40 + 2 * ch->index) & 0x8000);
+	       (pci_config_get16(f, IDE_IDETIM + 2 * ch->index) & 0x8000) &&
+	       is_native(ch) == native;
 }
 
 static uint64_t all_ones(unsigned size)
@@ -254,13 +275,10 @@ static void write_byte(void *opaque, uint64_t offset, uint8_t value)
 		write_reg(opaque, reg, value);
 }
 
-static uint64_t block_read(void *opaque, uint64_t offset, unsigned size)
+static uint64_t read_block(struct ide_channel *ch, uint64_t offset, unsigned size)
 {
-	struct ide_channel *ch = opaque;
 	uint64_t value;
 
-	if (!decoded(ch))
-		return all_ones(size);
 	pthread_mutex_lock(&ch->lock);
 	if (offset == 0 && size > 1)
 		value = ide_data_read(&ch->drive[ch->selected], size < 4 ? size : 4);
@@ -270,12 +288,8 @@ static uint64_t block_read(void *opaque, uint64_t offset, unsigned size)
 	return value;
 }
 
-static void block_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+static void write_block(struct ide_channel *ch, uint64_t offset, unsigned size, uint64_t value)
 {
-	struct ide_channel *ch = opaque;
-
-	if (!decoded(ch))
-		return;
 	pthread_mutex_lock(&ch->lock);
 	if (offset == 0 && size > 1)
 		ide_data_write(&ch->drive[ch->selected], size < 4 ? size : 4, (uint32_t)value);
@@ -284,31 +298,89 @@ static void block_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 	pthread_mutex_unlock(&ch->lock);
 }
 
-const struct bus_ops ide_block_ops = { .read = block_read, .write = block_write };
-
-static uint64_t control_read(void *opaque, uint64_t offset, unsigned size)
+static uint64_t read_alt_status(struct ide_channel *ch)
 {
-	struct ide_channel *ch = opaque;
-	uint64_t value;
+	uint8_t value;
 
-	if (!decoded(ch))
-		return all_ones(size);
 	pthread_mutex_lock(&ch->lock);
-	value = reg_read_bytewise(ch, offset + CONTROL_BLOCK, size, read_byte);
+	value = read_reg(ch, ALT_STATUS);
 	pthread_mutex_unlock(&ch->lock);
 	return value;
 }
 
-static void control_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+static void write_device_control(struct ide_channel *ch, uint8_t value)
 {
-	struct ide_channel *ch = opaque;
-
-	(void)size; /* the range is one byte */
-	if (!decoded(ch) || reg_find(&ide_registers, offset + CONTROL_BLOCK, 1, REG_WRITE, 0) < 0)
-		return;
 	pthread_mutex_lock(&ch->lock);
-	write_control(ch, (uint8_t)value);
+	write_control(ch, value);
 	pthread_mutex_unlock(&ch->lock);
 }
 
+/* ---- native mode: BARs ----------------------------------------------------------------------- */
+
+static uint64_t block_read(void *opaque, uint64_t offset, unsigned size)
+{
+	return decoded(opaque, true) ? read_block(opaque, offset, size) : all_ones(size);
+}
+
+static void block_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	if (decoded(opaque, true))
+		write_block(opaque, offset, size, value);
+}
+
+const struct bus_ops ide_block_ops = { .read = block_read, .write = block_write };
+
+#define NATIVE_CONTROL 2u /* in its BAR of 4 bytes; nothing else is there */
+
+static uint64_t control_read(void *opaque, uint64_t offset, unsigned size)
+{
+	if (!decoded(opaque, true) || offset != NATIVE_CONTROL || size != 1)
+		return all_ones(size);
+	return read_alt_status(opaque);
+}
+
+static void control_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	if (decoded(opaque, true) && offset == NATIVE_CONTROL && size == 1)
+		write_device_control(opaque, (uint8_t)value);
+}
+
 const struct bus_ops ide_control_ops = { .read = control_read, .write = control_write };
+
+/* ---- compatibility mode: the ports of old ---------------------------------------------------- */
+
+static uint64_t compat_block_read(void *opaque, uint64_t offset, unsigned size)
+{
+	return decoded(opaque, false) ? read_block(opaque, offset, size) : all_ones(size);
+}
+
+static void compat_block_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	if (decoded(opaque, false))
+		write_block(opaque, offset, size, value);
+}
+
+const struct bus_ops ide_compat_block_ops = {
+	.read = compat_block_read,
+	.write = compat_block_write,
+};
+
+/* A range of one byte. */
+static uint64_t compat_control_read(void *opaque, uint64_t offset, unsigned size)
+{
+	(void)offset;
+	return decoded(opaque, false) ? read_alt_status(opaque) : all_ones(size);
+}
+
+static void compat_control_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
+{
+	(void)offset;
+	(void)size;
+	if (decoded(opaque, false))
+		write_device_control(opaque, (uint8_t)value);
+}
+
+const struct bus_ops ide_compat_control_ops = {
+	.read = compat_control_read,
+	.write = compat_control_write,
+};

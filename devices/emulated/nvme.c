@@ -196,10 +196,14 @@ int nvme_create(struct device_host *host, const struct device_config *config, st
 		struct device **out, struct error *e)
 {
 	struct nvme *n = calloc(1, sizeof(*n));
-	int err = n ? block_serial_from(config, n->serial, e)
-		    : error_set(e, -ENOMEM, "out of memory");
+	int err;
 
-	if (!n || err) {
+	if (!n) {
+		block_close(block);
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	err = block_serial_from(config, n->serial, e);
+	if (err) {
 		free(n);
 		block_close(block);
 		return err;

@@ -186,8 +186,9 @@ static void mad(void)
 void main(void)
 {
 	irq_init();
-	if (!check(pci_find(0x8086, 0x7010, 0, &ide), "the controller is there"))
+	if (!check(pci_find(0x8086, 0x24cb, 0, &ide), "the controller is there"))
 		return;
+	pci_write8(ide.bdf, 9, 0x8a); /* compatibility mode */
 	check(in8(BASE + 7) == 0xff, "its ports answer to nobody before I/O is enabled");
 	pci_enable(&ide);
 	bm = (uint16_t)ide.bar[4].address;

@@ -236,6 +236,27 @@ static void by_shadow(void)
 	check(data_survives(40, 2), "what is written reads back");
 }
 
+/* What a driver does to reset the controller: queues deleted, the bus left and taken again. */
+static void again(void)
+{
+	const struct command sq = { .opcode = 0, .cdw10 = 1 }, cq = { .opcode = 4, .cdw10 = 1 };
+	uint32_t before;
+
+	check_equal(run(0, &sq), 0, "the submission queue is deleted");
+	check_equal(run(0, &cq), 0, "and the completion queue");
+	write32(bar + 0x14, 0);
+	check(wait_for((read32(bar + 0x1c) & 1) == 0, SOON_MS), "disabled");
+	msix_control(&nvme, 0);
+	pci_write16(nvme.bdf, PCI_COMMAND, PCI_COMMAND_MEMORY);
+	pci_enable(&nvme);
+	msix_control(&nvme, MSIX_ENABLE);
+	check(enable() && make_queues(1), "enabled again");
+	before = irq_count[VECTOR_IO];
+	check(data_survives(7, 5), "what is written reads back");
+	check(irq_count[VECTOR_IO] != before || irq_wait(VECTOR_IO, 1, SOON_MS),
+	      "a command ends with a message");
+}
+
 static void by_pin(void)
 {
 	struct command c = transfer(2, 0);
@@ -300,6 +321,7 @@ void main(void)
 	check_equal(read32(bar + 8), 0x00010400, "version 1.4");
 	by_message();
 	by_shadow();
+	again();
 	by_pin();
 	mad();
 }

@@ -18,9 +18,11 @@ Test(ide, after_power_on)
 	struct irig *r = irig_create(1, "");
 	const struct reg_table *t = &ide_registers;
 
-	cr_assert_eq(vrig_read(r->v, r->config, 4), 0x70108086);
-	cr_assert_eq(vrig_read(r->v, r->config + PCI_CLASS_REVISION, 4) >> 8, 0x010180);
-	cr_assert_eq(vrig_read(r->v, r->config + PCI_INTERRUPT_PIN, 1), 0);
+	irig_mode(r, true);
+	cr_assert_eq(vrig_read(r->v, r->config, 4), 0x24cb8086);
+	cr_assert_eq(vrig_read(r->v, r->config + PCI_CLASS_REVISION, 4) >> 8, 0x01018f);
+	cr_assert_eq(vrig_read(r->v, r->config + PCI_INTERRUPT_PIN, 1), 1);
+	cr_assert_eq(vrig_read(r->v, r->config + IDE_CONFIG, 2), 0x00f0);
 	cr_assert_eq(vrig_read(r->v, r->config + 0x40, 4), 0x80008000);
 	/* The signature of a device without the PACKET commands. */
 	for (unsigned reg = ERROR; reg <= STATUS; reg++) {
@@ -79,6 +81,45 @@ Test(ide, decoding)
 	cr_assert_eq(irig_in(r, CONTROL), READY);
 	irig_select(r, 0, 0);
 	cr_assert_eq(irig_in(r, COUNT), 1);
+	irig_destroy(r);
+}
+
+/* A channel is at its BARs or at its ports, and its interrupt at the pin or at its line. */
+Test(ide, modes)
+{
+	struct irig *r = irig_create(3, "");
+	uint16_t word[256];
+
+	irig_out(r, COMMAND, ATA_IDLE_IMMEDIATE);
+	cr_assert(irig_line(r));
+	irig_mode(r, true);
+	cr_assert(irig_line(r), "the interrupt goes along");
+	cr_assert_not(r->v->chip.level[14]);
+	cr_assert_eq(irig_in(r, STATUS), READY);
+	cr_assert_not(irig_line(r));
+	irig_identify(r, word);
+	cr_assert_eq(word[0], 0x0040);
+	r->native = false;
+	cr_assert_eq(irig_in(r, STATUS), 0xff);
+	r->native = true;
+	/* Both channels on one pin. */
+	irig_out(r, COMMAND, ATA_IDLE_IMMEDIATE);
+	irig_select(r, 1, 0);
+	irig_out(r, COMMAND, ATA_IDLE_IMMEDIATE);
+	cr_assert_eq(irig_in(r, STATUS), READY);
+	cr_assert(irig_line(r));
+	irig_select(r, 0, 0);
+	cr_assert_eq(irig_in(r, STATUS), READY);
+	cr_assert_not(irig_line(r));
+	/* One of each. */
+	vrig_write(r->v, r->config + IDE_PROGIF, 1, 0x04);
+	r->native = false;
+	cr_assert_eq(irig_in(r, STATUS), READY);
+	irig_select(r, 1, 0);
+	cr_assert_eq(irig_in(r, STATUS), 0xff);
+	r->native = true;
+	cr_assert_eq(irig_in(r, CONTROL), READY);
+	irig_out(r, CONTROL, ATA_NIEN);
 	irig_destroy(r);
 }
 

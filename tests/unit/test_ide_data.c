@@ -242,11 +242,12 @@ static void dma(struct irig *r, bool ext, uint64_t lba, unsigned sectors, const 
 	}
 }
 
-static void dma_of_all_shapes(const char *keys)
+static void dma_of_all_shapes(const char *keys, bool native)
 {
 	struct irig *r = irig_create(4, keys);
 	uint32_t words[256], pages[256];
 
+	irig_mode(r, native);
 	irig_select(r, 1, 1);
 	dma(r, false, 8, 8, (uint32_t[]){ 4096 }, 1, false);
 	dma(r, false, 8, 8, (uint32_t[]){ 2, 4092, 2 }, 3, true);
@@ -269,8 +270,9 @@ static void dma_of_all_shapes(const char *keys)
 
 Test(ide_data, dma, .timeout = 60)
 {
-	dma_of_all_shapes("");
-	dma_of_all_shapes("iothread=off");
+	dma_of_all_shapes("", false);
+	dma_of_all_shapes("", true);
+	dma_of_all_shapes("iothread=off", false);
 }
 
 /* Longer and shorter descriptor tables than the transfer, as the bus master's document has it. */
@@ -535,10 +537,12 @@ static void stop_in_flight(enum way way, const char *keys)
 	usleep(20000);
 	cr_assert_eq(memcmp(before, irig_at(r, 0, MODEL_LOW), MODEL_LOW), 0);
 	irig_command_register(r, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
-	if (way == WAY_MACHINE_RESET)
+	if (way == WAY_MACHINE_RESET) {
 		vrig_write(r->v, r->config + PCI_BASE_ADDRESS_4, 4, r->bm);
-	else if (way == WAY_BUS_MASTER)
+		irig_mode(r, false);
+	} else if (way == WAY_BUS_MASTER) {
 		cr_assert_eq(end_dma(r, &bm), READY, "it goes on");
+	}
 	irig_bm_stop(r);
 	irig_out(r, CONTROL, ATA_SRST);
 	irig_out(r, CONTROL, 0);

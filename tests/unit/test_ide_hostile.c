@@ -58,10 +58,20 @@ static void command(struct hostile *h)
 		irig_issue(h->r, opcode, pick(h, IRIG_SECTORS + 10), (uint32_t)pick(h, 256));
 }
 
+/* Of the channel, in the mode that the driver thinks it to be in. */
+static uint64_t block_port(struct hostile *h)
+{
+	unsigned at = PCI_BASE_ADDRESS_0 + 8 * h->r->channel;
+
+	if (h->r->native)
+		return vrig_read(h->r->v, h->r->config + at, 4) & ~3ull;
+	return h->r->channel ? 0x170 : 0x1f0;
+}
+
 static void data(struct hostile *h)
 {
 	unsigned n = (unsigned)pick(h, 400);
-	uint64_t port = h->r->channel ? 0x170 : 0x1f0, value;
+	uint64_t port = block_port(h), value;
 
 	for (unsigned i = 0; i < n; i++) {
 		unsigned width = 1u << pick(h, 4);
@@ -75,8 +85,7 @@ static void data(struct hostile *h)
 
 static void touch(struct hostile *h)
 {
-	static const uint16_t ports[] = { 0x1f0, 0x170 };
-	uint64_t port = pick(h, 3) ? ports[pick(h, 2)] + pick(h, 9) : h->r->bm + pick(h, 16);
+	uint64_t port = pick(h, 3) ? block_port(h) + pick(h, 9) : h->r->bm + pick(h, 16);
 	unsigned width = 1u << pick(h, 4);
 	uint64_t value;
 
@@ -89,6 +98,8 @@ static void touch(struct hostile *h)
 static void reset(struct hostile *h)
 {
 	vrig_write(h->r->v, h->r->config + 0x40, 4, 0x80008000);
+	h->r->native = pick(h, 2);
+	vrig_write(h->r->v, h->r->config + IDE_PROGIF, 1, h->r->native ? 5 : 0);
 	irig_command_register(h->r, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
 	for (unsigned ch = 0; ch < 2; ch++) {
 		h->r->channel = ch;
@@ -124,6 +135,8 @@ static void step(struct hostile *h)
 	case 6:
 		if (pick(h, 100) == 0)
 			irig_command_register(h->r, (uint16_t)pick(h, 8));
+		else if (pick(h, 100) == 0)
+			vrig_write(h->r->v, h->r->config + IDE_PROGIF, 1, pick(h, 256));
 		break;
 	case 7:
 		touch(h);
@@ -176,7 +189,7 @@ Test(ide_hostile, several_vcpus, .timeout = 300)
 	pthread_t thread[3];
 
 	for (unsigned i = 0; i < 3; i++) {
-		copy[i].channel = i % 2;
+		copy[i].channel = i % 2; /* their drivers' ideas of the mode differ, too */
 		h[i] = (struct hostile){ &copy[i], 10 + i };
 		pthread_create(&thread[i], NULL, vcpu, &h[i]);
 	}

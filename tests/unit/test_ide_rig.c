@@ -47,6 +47,7 @@ static struct irig *create(unsigned disks, const char *keys, struct stub_block *
 	r->ide = ide_find(&r->v->host);
 	cr_assert_not_null(r->ide);
 	irig_command_register(r, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
+	irig_mode(r, false);
 	return r;
 }
 
@@ -85,10 +86,23 @@ void irig_command_register(struct irig *r, uint16_t value)
 	vrig_write(r->v, r->config + PCI_COMMAND, 2, value);
 }
 
+void irig_mode(struct irig *r, bool native)
+{
+	vrig_write(r->v, r->config + IDE_PROGIF, 1, native ? 0xff : 0);
+	cr_assert_eq(vrig_read(r->v, r->config + IDE_PROGIF, 1), native ? 0x8f : 0x8a);
+	r->native = native;
+}
+
 /* ---- registers ------------------------------------------------------------------------------- */
 
-static uint16_t port(const struct irig *r, unsigned reg)
+static uint16_t port(struct irig *r, unsigned reg)
 {
+	unsigned bar = 2 * r->channel + (reg == CONTROL);
+
+	if (r->native)
+		return (uint16_t)((vrig_read(r->v, r->config + PCI_BASE_ADDRESS_0 + 4 * bar, 4) &
+				   ~3ull) +
+				  (reg == CONTROL ? 2 : reg));
 	if (reg == CONTROL)
 		return r->channel ? 0x376 : 0x3f6;
 	return (uint16_t)((r->channel ? 0x170 : 0x1f0) + reg);
@@ -122,7 +136,9 @@ void irig_bm_out(struct irig *r, unsigned reg, unsigned size, uint32_t value)
 
 bool irig_line(struct irig *r)
 {
-	return __atomic_load_n(&r->v->chip.level[14 + r->channel], __ATOMIC_SEQ_CST);
+	/* INTA# of device 1 is GSI 17. */
+	return __atomic_load_n(&r->v->chip.level[r->native ? 17 : 14 + r->channel],
+			       __ATOMIC_SEQ_CST);
 }
 
 /* The structure behind the disk that is meant. */

@@ -32,12 +32,15 @@ struct irig {
 	uint64_t config;
 	uint16_t bm;
 	unsigned channel, unit; /* which disk the calls below mean */
+	bool native;		/* by the BARs; else by the ports of old */
 };
 
+/* Switched to compatibility mode, unless a test switches it back. */
 struct irig *irig_create(unsigned disks, const char *keys);
 struct irig *irig_create_stub(const char *keys);
 void irig_destroy(struct irig *r);
 void irig_command_register(struct irig *r, uint16_t value);
+void irig_mode(struct irig *r, bool native);
 
 uint8_t irig_in(struct irig *r, unsigned reg);
 void irig_out(struct irig *r, unsigned reg, uint8_t value);
