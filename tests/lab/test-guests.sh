@@ -2,7 +2,10 @@
 # The tiny guests once more, on the lab's KVM: hardware virtualization as a real host has it. Only here do
 # interrupts in service, end of interrupt and priorities show; the KVM of a machine without vmx or svm may
 # leave them out.
-# lab: timeout=900
+# Not here yet: the runs on split and user chips, back-end processes and emulated cards and disks, which have not
+# been through this KVM on a quiet machine.
+# lab: timeout=1500
 
 echo "TAP version 13"
-exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 guests
+exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 \
+    --without='^irqcost|--irqchip=|vhost:|--(net|blk)=emulated' guests
