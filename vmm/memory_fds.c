@@ -74,6 +74,8 @@ int memory_map_fds(struct guest_memory *m, const struct memory_part *part, unsig
 	*m = (struct guest_memory){ .fd = -1, .page_size = 4096 };
 	if (n > MEMORY_MAX_REGIONS)
 		return error_set(e, -EINVAL, "more than %u memory regions", MEMORY_MAX_REGIONS);
+	if (n == 0)
+		return 0; /* a table of nothing: part may be NULL */
 	memcpy(sorted, part, n * sizeof(*part));
 	qsort(sorted, n, sizeof(*sorted), by_gpa);
 	for (unsigned i = 0; i < n && !err; i++) {
