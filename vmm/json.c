@@ -5,18 +5,41 @@
 
 #include "vmm/json.h"
 
+/* Bytes of the UTF-8 character at s; 0: it is none (RFC 3629: no surrogates, no long forms). */
+static unsigned utf8(const unsigned char *s)
+{
+	unsigned n = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+
+	if (n == 1)
+		return 1;
+	if (s[0] < 0xc2 || s[0] > 0xf4)
+		return 0;
+	for (unsigned i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
 void json_quote(FILE *out, const char *text)
 {
-	putc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
+	const unsigned char *s = (const unsigned char *)text;
 
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20)
-			fprintf(out, "\\u%04x", c);
+	putc('"', out);
+	while (*s) {
+		unsigned n = utf8(s);
+
+		if (!n)
+			fputs("\\ufffd", out);
+		else if (*s < 0x20 || *s == 0x7f)
+			fprintf(out, "\\u%04x", *s);
+		else if (*s == '"' || *s == '\\')
+			fprintf(out, "\\%c", *s);
 		else
-			putc(c, out);
+			fwrite(s, 1, n, out);
+		s += n ? n : 1;
 	}
 	putc('"', out);
 }
@@ -73,6 +96,12 @@ void json_u64(struct json *j, const char *name, uint64_t value)
 {
 	begin(j, name);
 	fprintf(j->out, "%llu", (unsigned long long)value);
+}
+
+void json_i64(struct json *j, const char *name, int64_t value)
+{
+	begin(j, name);
+	fprintf(j->out, "%lld", (long long)value);
 }
 
 void json_double(struct json *j, const char *name, double value)

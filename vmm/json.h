@@ -1,6 +1,6 @@
 /*
  * Writing JSON (RFC 8259), indented for people. In: values in order. Out: text on a FILE. Names and
- * strings may be anything; what is no UTF-8 comes out as it is.
+ * strings may be anything; bytes that are no UTF-8 become U+FFFD, so that it is always valid JSON.
  */
 #ifndef VMM_JSON_H
 #define VMM_JSON_H
@@ -22,6 +22,7 @@ void json_close(struct json *j, char close);
 /* As json_open(), and all in it on one line. */
 void json_open_row(struct json *j, const char *name, char open);
 void json_u64(struct json *j, const char *name, uint64_t value);
+void json_i64(struct json *j, const char *name, int64_t value);
 void json_double(struct json *j, const char *name, double value); /* nine digits */
 void json_bool(struct json *j, const char *name, bool value);
 void json_string(struct json *j, const char *name, const char *value); /* NULL: null */

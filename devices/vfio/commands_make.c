@@ -8,7 +8,7 @@
 #include "devices/vfio/commands.h"
 #include "devices/vfio/mdev.h"
 #include "devices/vfio/sriov.h"
-#include "vmm/json_out.h"
+#include "vmm/json.h"
 #include "vmm/options_internal.h"
 
 /* ---- virtual functions ----------------------------------------------------------------------- */
@@ -40,21 +40,21 @@ static int take_count(const char *text, const char *what, unsigned *out, struct 
 static void print_vfs(const struct vfio_node *pf, const struct vfio_node *vf, unsigned count,
 		      bool json, FILE *out)
 {
-	struct json_out j;
+	struct json j = { .out = out };
 
 	if (json) {
-		json_begin(&j, out);
-		json_text(&j, "pf", pf->name);
-		json_list(&j, "vfs");
+		json_open(&j, NULL, '{');
+		json_string(&j, "pf", pf->name);
+		json_open(&j, "vfs", '[');
 		for (unsigned i = 0; i < count; i++) {
-			json_object(&j, NULL);
-			json_number(&j, "index", vf[i].vf_index);
-			json_text(&j, "address", vf[i].name);
-			json_text(&j, "driver", vf[i].driver[0] ? vf[i].driver : NULL);
-			json_object_end(&j);
+			json_open(&j, NULL, '{');
+			json_i64(&j, "index", vf[i].vf_index);
+			json_string(&j, "address", vf[i].name);
+			json_string(&j, "driver", vf[i].driver[0] ? vf[i].driver : NULL);
+			json_close(&j, '}');
 		}
-		json_list_end(&j);
-		json_end(&j);
+		json_close(&j, ']');
+		json_close(&j, '}');
 		return;
 	}
 	for (unsigned i = 0; i < count; i++)

@@ -10,7 +10,7 @@
 #include "devices/vfio/commands.h"
 #include "devices/vfio/state.h"
 #include "devices/vfio/use.h"
-#include "vmm/json_out.h"
+#include "vmm/json.h"
 
 struct listing {
 	const struct vfio_host *host;
@@ -250,69 +250,69 @@ static int print_types(const struct listing *l, FILE *out, struct error *e)
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
-static void text_or_null(struct json_out *j, const char *name, const char *text)
+static void text_or_null(struct json *j, const char *name, const char *text)
 {
-	json_text(j, name, text && *text ? text : NULL);
+	json_string(j, name, text && *text ? text : NULL);
 }
 
-static void hex_text(struct json_out *j, const char *name, unsigned digits, unsigned value)
+static void hex_text(struct json *j, const char *name, unsigned digits, unsigned value)
 {
 	char text[16];
 
 	snprintf(text, sizeof(text), "0x%0*x", (int)digits, value);
-	json_text(j, name, text);
+	json_string(j, name, text);
 }
 
-static void json_group(const struct listing *l, struct json_out *j, const struct vfio_node *node)
+static void json_group(const struct listing *l, struct json *j, const struct vfio_node *node)
 {
 	struct vfio_group group;
 	struct error ignored;
 	char blocked[512];
 
 	if (node->group < 0 || vfio_group_read(l->host->root, node->group, &group, &ignored)) {
-		json_text(j, "group", NULL);
+		json_string(j, "group", NULL);
 		return;
 	}
 	vfio_group_blockers(&group, blocked, sizeof(blocked));
-	json_object(j, "group");
-	json_number(j, "number", node->group);
-	json_out_bool(j, "viable", !*blocked);
-	json_list(j, "members");
+	json_open(j, "group", '{');
+	json_i64(j, "number", node->group);
+	json_bool(j, "viable", !*blocked);
+	json_open(j, "members", '[');
 	for (unsigned i = 0; i < group.count; i++) {
-		json_object(j, NULL);
-		json_text(j, "name", group.member[i].name);
+		json_open(j, NULL, '{');
+		json_string(j, "name", group.member[i].name);
 		text_or_null(j, "driver", group.member[i].driver);
-		json_out_bool(j, "blocks", vfio_node_blocks(&group.member[i]));
-		json_object_end(j);
+		json_bool(j, "blocks", vfio_node_blocks(&group.member[i]));
+		json_close(j, '}');
 	}
-	json_list_end(j);
-	json_object_end(j);
+	json_close(j, ']');
+	json_close(j, '}');
 	vfio_group_free(&group);
 }
 
-static void json_former(const struct listing *l, struct json_out *j, const char *name)
+static void json_former(const struct listing *l, struct json *j, const char *name)
 {
 	struct vfio_record record;
 
 	if (vfio_state_read(l->host, name, &record)) {
-		json_text(j, "former", NULL);
+		json_string(j, "former", NULL);
 		return;
 	}
-	json_object(j, "former");
+	json_open(j, "former", '{');
 	text_or_null(j, "driver", record.driver);
-	json_out_bool(j, "auto", record.pid != 0);
-	json_out_bool(j, "stale", record.pid != 0 && !vfio_state_owned(l->host, &record));
-	json_object_end(j);
+	json_bool(j, "auto", record.pid != 0);
+	json_bool(j, "stale", record.pid != 0 && !vfio_state_owned(l->host, &record));
+	json_close(j, '}');
 }
 
-static void json_function(const struct listing *l, struct json_out *j, unsigned i)
+static void json_function(const struct listing *l, struct json *j, unsigned i)
 {
 	const struct vfio_node *node = &l->function[i];
 
-	json_object(j, NULL);
-	json_text(j, "address", node->name);
+	json_open(j, NULL, '{');
+	json_string(j, "address", node->name);
 	hex_text(j, "class", 6, node->class_code);
-	json_text(j, "class_name", vfio_class_name(node->class_code));
+	json_string(j, "class_name", vfio_class_name(node->class_code));
 	hex_text(j, "vendor", 4, node->vendor);
 	hex_text(j, "device", 4, node->device);
 	hex_text(j, "subsystem_vendor", 4, node->subsystem_vendor);
@@ -321,60 +321,60 @@ static void json_function(const struct listing *l, struct json_out *j, unsigned 
 	text_or_null(j, "cdev", node->cdev);
 	text_or_null(j, "in_use_by", l->opened[i]);
 	text_or_null(j, "pf", node->pf);
-	json_number(j, "vf_index", node->vf_index);
-	json_number(j, "vfs", node->numvfs);
-	json_number(j, "vfs_max", node->totalvfs);
+	json_i64(j, "vf_index", node->vf_index);
+	json_i64(j, "vfs", node->numvfs);
+	json_i64(j, "vfs_max", node->totalvfs);
 	json_former(l, j, node->name);
 	json_group(l, j, node);
-	json_object_end(j);
+	json_close(j, '}');
 }
 
-static void json_mdev(const struct listing *l, struct json_out *j, unsigned i)
+static void json_mdev(const struct listing *l, struct json *j, unsigned i)
 {
 	const struct vfio_node *node = &l->mdev[i];
 
-	json_object(j, NULL);
-	json_text(j, "uuid", node->name);
-	json_text(j, "parent", node->parent);
-	json_text(j, "type", node->type);
+	json_open(j, NULL, '{');
+	json_string(j, "uuid", node->name);
+	json_string(j, "parent", node->parent);
+	json_string(j, "type", node->type);
 	text_or_null(j, "api", node->api);
 	text_or_null(j, "cdev", node->cdev);
 	text_or_null(j, "in_use_by", l->mdev_opened[i]);
 	json_group(l, j, node);
-	json_object_end(j);
+	json_close(j, '}');
 }
 
-static void json_type(struct json_out *j, const struct vfio_mdev_type *type)
+static void json_type(struct json *j, const struct vfio_mdev_type *type)
 {
-	json_object(j, NULL);
-	json_text(j, "parent", type->parent);
-	json_text(j, "type", type->type);
-	json_text(j, "name", type->name);
-	json_text(j, "description", type->description);
+	json_open(j, NULL, '{');
+	json_string(j, "parent", type->parent);
+	json_string(j, "type", type->type);
+	json_string(j, "name", type->name);
+	json_string(j, "description", type->description);
 	text_or_null(j, "api", type->api);
-	json_number(j, "free", type->available);
-	json_number(j, "made", type->instances);
-	json_object_end(j);
+	json_i64(j, "free", type->available);
+	json_i64(j, "made", type->instances);
+	json_close(j, '}');
 }
 
 static void print_json(const struct listing *l, FILE *out)
 {
-	struct json_out j;
+	struct json j = { .out = out };
 
-	json_begin(&j, out);
-	json_list(&j, "functions");
+	json_open(&j, NULL, '{');
+	json_open(&j, "functions", '[');
 	for (unsigned i = 0; i < l->functions; i++)
 		json_function(l, &j, i);
-	json_list_end(&j);
-	json_list(&j, "mdevs");
+	json_close(&j, ']');
+	json_open(&j, "mdevs", '[');
 	for (unsigned i = 0; i < l->mdevs; i++)
 		json_mdev(l, &j, i);
-	json_list_end(&j);
-	json_list(&j, "mdev_types");
+	json_close(&j, ']');
+	json_open(&j, "mdev_types", '[');
 	for (unsigned i = 0; i < l->types; i++)
 		json_type(&j, &l->type[i]);
-	json_list_end(&j);
-	json_end(&j);
+	json_close(&j, ']');
+	json_close(&j, '}');
 }
 
 int vfio_list(const struct vfio_host *host, char *const *targets, unsigned count, bool all,
