@@ -243,13 +243,26 @@ unsigned fake_serve(struct fake_vhost *f, unsigned ring, unsigned max)
 	return n;
 }
 
+/* A kick is the backend's only while the ring is: once stopped, it must not eat the next owner's. */
+static bool take_kick(struct fake_vhost *f, unsigned ring)
+{
+	struct fake_ring *r = &f->ring[ring];
+	uint64_t count;
+	bool taken;
+
+	pthread_mutex_lock(&f->lock);
+	taken = f->running && r->set && r->enabled &&
+		read(r->vring.kick, &count, sizeof(count)) == sizeof(count);
+	pthread_mutex_unlock(&f->lock);
+	return taken;
+}
+
 static void *serve_thread(void *arg)
 {
 	struct fake_vhost *f = arg;
 
 	while (!__atomic_load_n(&f->stop, __ATOMIC_ACQUIRE)) {
 		struct pollfd p[FAKE_RINGS];
-		uint64_t count;
 
 		for (unsigned i = 0; i < FAKE_RINGS; i++)
 			p[i] = (struct pollfd){ .fd = -1, .events = POLLIN };
@@ -260,7 +273,7 @@ static void *serve_thread(void *arg)
 		pthread_mutex_unlock(&f->lock);
 		poll(p, FAKE_RINGS, 1);
 		for (unsigned i = 0; i < FAKE_RINGS; i++)
-			if (p[i].revents & POLLIN && read(p[i].fd, &count, sizeof(count)) > 0)
+			if (p[i].revents & POLLIN && take_kick(f, i))
 				fake_serve(f, i, 3); /* not all of it: stops come in the middle */
 		for (unsigned i = 0; i < FAKE_RINGS; i++)
 			fake_serve(f, i, 64);
