@@ -83,7 +83,7 @@ mkfifo "$LAB_TMP/stuck"
 exec 9<>"$LAB_TMP/stuck"
 truncate -s 1M "$LAB_TMP/stuck.img"
 # More than the pipe and mvm's own buffer hold together.
-work='dd if=/dev/zero bs=4k count=48 2>/dev/null | tr "\\0" x; echo alive | dd of=/dev/vda conv=fsync 2>/dev/null; poweroff -f'
+work='dd if=/dev/zero bs=4k count=48 2>/dev/null; echo alive | dd of=/dev/vda conv=fsync 2>/dev/null; poweroff -f'
 guest_run stuck 180 sh -c "exec '$mvm' --memory=512M --console=virtio,ring=packed --blk=virtio:'$LAB_TMP/stuck.img' \
     --append='quiet mvm.run=\"$work\"' >'$LAB_TMP/stuck'"
 is "$?" 0 "stuck terminal: the guest powers off"
