@@ -265,6 +265,22 @@ class Tool(unittest.TestCase):
         status, out, err = self.run_tool("--rounds=4")
         self.assertEqual(len(self.starts()) - before, 10 - kept, "more rounds are added")
 
+    def test_a_vm_does_all_workloads_of_a_round(self):
+        more = "--workload=randwrite-32", "--rounds=2", "--json=%s/r.json" % self.tmp
+        status, _, err = self.run_tool(*more)
+        self.assertEqual(status, 0, err)
+        self.assertEqual(self.starts(), ["old", "new"] * 3)
+        with open(os.path.join(self.tmp, "r.json"), encoding="utf-8") as f:
+            data = json.load(f)
+        self.assertEqual([e["workload"] for e in data["analysis"]], ["randread-1", "randwrite-32"])
+        for entry in data["analysis"]:
+            self.assertEqual([(m["rounds"], m["checked"]) for m in entry["models"].values()], [(2, True)] * 2)
+            self.assertEqual(entry["models"]["old"]["metrics"]["exits_per_op"]["median"], 20)
+        # Of a VM that does not end well no work counts.
+        shutil.rmtree(self.out)
+        status, _, err = self.run_tool(*more, env={"FAKE_WRONG": "status"})
+        self.assertEqual((status, err.count("ended with status 1")), (1, 12), err)
+
     def test_interrupted_by_a_person(self):
         process = self.start(env={"FAKE_SLEEP": "0.2"})
         end = time.monotonic() + 60

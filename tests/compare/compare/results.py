@@ -16,13 +16,11 @@ class Plan:
         self.rounds, self.warmup, self.baseline = rounds, warmup, baseline
         self.seconds, self.flags, self.pin = seconds, flags, pin
 
-    def runs(self):
-        """(round, workload, model), round negative for warm-up: A B C A B C …"""
+    def visits(self):
+        """(round, workloads, model), a VM each, round negative for warm-up: A B C A B C …"""
         for number in range(-self.warmup, self.rounds):
-            for workload in self.workloads:
-                for model in self.models:
-                    if workload.cls in (None, model.cls):
-                        yield number, workload, model
+            for model in self.models:
+                yield number, [w for w in self.workloads if w.cls in (None, model.cls)], model
 
     def data(self):
         return {

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 
-from . import cpio, hostinfo, measure
+from . import cpio, hostinfo, measure, workloads
 
 MARK = "@compare "
 NET = "192.168.79"  # of the tap; the guest is .2
@@ -110,16 +110,16 @@ class Host:
 
 
 class Run:
-    """One VM."""
+    """One VM, and the work that it does, one workload after the other."""
 
-    def __init__(self, host, plan, workload, model, tmp):
-        self.host, self.plan, self.workload, self.model, self.tmp = host, plan, workload, model, tmp
+    def __init__(self, host, plan, todo, model, tmp):
+        self.host, self.plan, self.workloads, self.model, self.tmp = host, plan, todo, model, tmp
         self.values = {}
         self.lines = []
         self.log = b""
         self.process = self.iperf = self.server = None
         self.stats_path = os.path.join(tmp, "stats")
-        self.end = time.monotonic() + host.timeout
+        self.end = time.monotonic() + host.timeout * len(todo)
 
     # ---- what it needs -------------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class Run:
             self.values.update(tap=self.host.make_tap(), host_ip=NET + ".1", guest_ip=NET + ".2/24")
         if self.model.prepare:
             self.shell(self.model.prepare)
-        if self.workload.cls == "net":
+        if any(w.cls == "net" for w in self.workloads):
             address = "127.0.0.1" if self.values["host_ip"] == "10.0.2.2" else self.values["host_ip"]
             self.server = Server(address)
             self.server.start()
@@ -174,7 +174,7 @@ class Run:
     def command(self):
         initrd = os.path.join(self.tmp, "initrd")
         cpio.append(os.path.join(self.host.images, "initramfs.cpio.gz"),
-                    {"compare": self.workload.script(self.values).encode()}, initrd)
+                    {"compare": workloads.script(self.workloads, self.values).encode()}, initrd)
         kernel = next((p for p in (os.path.join(self.host.images, n) for n in ("vmlinux", "bzImage"))
                        if os.path.exists(p)), os.path.join(self.host.images, "vmlinux"))
         words = [self.host.mvm, "--kernel=" + kernel, "--initrd=" + initrd, "--stats=" + self.stats_path,
@@ -197,7 +197,7 @@ class Run:
                     return line.partition(MARK)[2]
             left = self.end - time.monotonic()
             if left <= 0:
-                raise RunFailed("it took longer than %d s" % self.host.timeout)
+                raise RunFailed("it took longer than %d s" % (self.host.timeout * len(self.workloads)))
             if not select.select([self.process.stdout], [], [], min(left, 1))[0]:
                 continue
             part = os.read(self.process.stdout.fileno(), 65536)
@@ -224,7 +224,7 @@ class Run:
         self.process.stdin.flush()
 
     def converse(self):
-        """The whole conversation: (before, after, lines by their first word)."""
+        """What is said of one workload: (before, after, lines by their first word). The guest then waits."""
         said, snapshots = {}, {}
         while True:
             word, _, rest = self.read_line().partition(" ")
@@ -243,7 +243,7 @@ class Run:
 
     # ---- the data ------------------------------------------------------------------------------
 
-    def check_data(self, said):
+    def check_data(self, workload, said):
         """Checksums of both sides; False: this workload has none."""
         sums = dict(line.split(" ", 1) for line in said.get("checksum", []))
         if not sums:
@@ -257,7 +257,7 @@ class Run:
             raise RunFailed("the guest reads something else from the disk than it wrote")
         if self.server and self.server.received != sums.get("wrote"):
             raise RunFailed("the host received something else than the guest sent")
-        if "disk" in self.values and self.workload.cls == "blk":
+        if "disk" in self.values and workload.cls == "blk":
             got = hashlib.sha256(self.disk_bytes(WRITE_AT, 1 << 20)).hexdigest()
             if got != sums.get("wrote"):
                 raise RunFailed("the host reads something else from the disk than the guest wrote")
@@ -270,19 +270,22 @@ class Run:
 
     # ---- all of it -----------------------------------------------------------------------------
 
-    def execute(self):
+    def start(self):
         self.prepare()
         self.process = subprocess.Popen(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT)
+
+    def execute(self, workload):
+        """(metrics, was data checked?) of the next workload."""
         before, after, said = self.converse()
-        self.wait()
-        kind, parse = self.workload.parse
+        kind, parse = workload.parse
         try:
             lines = said.get(kind, [])
             guest = parse([line for line in lines if not line.startswith("disk ")])
         except (ValueError, IndexError) as e:
             raise RunFailed(str(e)) from e
-        checked = self.check_data(said)
+        checked = self.check_data(workload, said)
+        self.go()
         return measure.measure(before, after, self.model.cls + "0", guest), checked
 
     def wait(self):
@@ -326,44 +329,64 @@ def scratch():
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def run_one(host, plan, number, workload, model):
-    record = {"round": number, "workload": workload.name, "model": model.name, "good": False,
-              "begin": time.time()}
+def run_one(host, plan, number, todo, model):
+    """A record for each workload. If one fails, so have those after it, and if the VM's end does, all."""
+    records = [{"round": number, "workload": w.name, "model": model.name, "good": False, "begin": time.time()}
+               for w in todo]
+    why = None
     with tempfile.TemporaryDirectory(prefix="mvm-compare-", dir=scratch()) as tmp:
-        run = Run(host, plan, workload, model, tmp)
+        run = Run(host, plan, todo, model, tmp)
         try:
-            record["metrics"], record["checked"] = run.execute()
-            record["command"] = shlex.join(run.process.args)
-            record["good"] = True
+            run.start()
+            for record, workload in zip(records, todo):
+                record["begin"] = time.time()
+                record["metrics"], record["checked"] = run.execute(workload)
+                record["command"] = shlex.join(run.process.args)
+                record["good"] = True
+                record["seconds"] = round(time.time() - record["begin"], 1)
         except (RunFailed, OSError, subprocess.TimeoutExpired) as e:
-            record["why"] = str(e)
-            record["console"] = run.lines[-30:]
+            why = str(e)
+        try:
+            if not why:
+                run.wait()
+        except RunFailed as e:
+            why = str(e)
+            for record in records:
+                record["good"] = False
         finally:
             run.close()
-    record["seconds"] = round(time.time() - record["begin"], 1)
-    return record
+    for record in records:
+        if not record["good"]:
+            record.update(why=why, console=run.lines[-30:])
+        record.setdefault("seconds", round(time.time() - record["begin"], 1))
+    return records
 
 
 def run_all(plan, store, host):
     """Everything that is not there yet; how many runs failed."""
-    todo = [r for r in plan.runs() if not store.has(*r)]
-    total = len(list(plan.runs()))
+    visits = [(number, [w for w in todo if not store.has(number, w, model)], model)
+              for number, todo, model in plan.visits()]
+    total = len(visits)
+    visits = [v for v in visits if v[1]]
     place = os.path.join(store.path, "host.json")
     with open(place, "w", encoding="utf-8") as f:
         json.dump(facts(host, plan), f, indent=1)
-    host.progress("%d runs of %d are to be made" % (len(todo), total))
+    host.progress("%d VMs of %d are to be run" % (len(visits), total))
     failed, took = 0, []
     try:
-        for i, (number, workload, model) in enumerate(todo):
-            left = sum(took) / len(took) * (len(todo) - i) if took else 0
-            host.progress("[%d/%d%s] %s %s %s: " % (
-                total - len(todo) + i + 1, total, ", about %d min left" % (left / 60 + 1) if left else "",
-                "warm-up" if number < 0 else "round %d" % (number + 1), workload.name, model.name), end="")
-            record = run_one(host, plan, number, workload, model)
-            store.add(record)
-            took.append(record["seconds"])
-            failed += not record["good"]
-            host.progress("%.1f s" % record["seconds"] if record["good"] else "FAILED: " + record["why"])
+        for i, (number, todo, model) in enumerate(visits):
+            left = sum(took) / len(took) * (len(visits) - i) if took else 0
+            host.progress("[%d/%d%s] %s %s: " % (
+                total - len(visits) + i + 1, total, ", about %d min left" % (left / 60 + 1) if left else "",
+                "warm-up" if number < 0 else "round %d" % (number + 1), model.name), end="")
+            begin = time.monotonic()
+            for record in run_one(host, plan, number, todo, model):
+                store.add(record)
+                failed += not record["good"]
+                host.progress("%s, " % record["workload"] if record["good"] else
+                              "%s FAILED: %s; " % (record["workload"], record["why"]), end="")
+            took.append(time.monotonic() - begin)
+            host.progress("%.1f s" % took[-1])
     finally:
         host.close()
     return failed

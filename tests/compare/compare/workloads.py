@@ -2,7 +2,7 @@
 
 A profile is a shell script for the guest, in two parts: `check` moves data whose checksums both sides know, `work` is
 what is measured. Between the host's statistics "before" and "after" there is `work` and nothing else. The script
-says its results in lines "result KEY VALUE".
+says its results in lines "result KEY VALUE". A VM may do several profiles, one after the other.
 """
 
 import re
@@ -68,13 +68,18 @@ class Workload:
         self.values = dict(more)
 
     def script(self, values):
-        text = COMMON + (self.check or "") + "\nturn before\n" + self.work + "\nturn after\nsay done\n"
+        text = (self.check or "") + "\nturn before\n" + self.work + "\nturn after\nturn done\n"
         for key, value in {**values, **self.values}.items():
             text = text.replace("{%s}" % key, str(value))
         return text
 
     def data(self):
         return {"name": self.name, "class": self.cls, "summary": self.summary, "operation": self.op, "depth": self.depth}
+
+
+def script(todo, values):
+    """The guest's, for all of these profiles."""
+    return COMMON + "".join(w.script(values) for w in todo)
 
 
 def parse_fio(lines):
