@@ -4,16 +4,19 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 
 FLAG = re.compile(r"--(\w+)=(\w+)")
 
 
 class Model:
-    def __init__(self, name, cls, flags, step=None, label=None, needs=(), prepare=None, restore=None, **more):
+    def __init__(self, name, cls, flags=(), step=None, label=None, needs=(), prepare=None, restore=None, command=None,
+                 **more):
         self.name = name  # of the configuration
         self.cls = cls  # which device the work is about: blk, net
         self.flags = list(flags)
+        self.command = command  # of another VMM, in words; mvm's is made of the flags
         self.step = step  # where it stands in the evolution: emulated, virtio, vhost, vfio, sriov, mdev
         self.label = label or name
         self.needs = list(needs)
@@ -29,13 +32,18 @@ class Model:
         return cls(name, first.group(1), flags, step=first.group(2))
 
     def data(self):
-        return {"name": self.name, "class": self.cls, "flags": self.flags, "step": self.step, "label": self.label}
+        return {"name": self.name, "class": self.cls, "flags": self.flags, "step": self.step, "label": self.label,
+                "command": self.command}
+
+    def words(self):
+        """All that is said to the VMM of this configuration."""
+        return self.command or self.flags
 
 
 def load(path):
     with open(path, encoding="utf-8") as f:
         entries = json.load(f)["models"]
-    return [Model(e.pop("name"), e.pop("class"), e.pop("flags"), **e) for e in (dict(e) for e in entries)]
+    return [Model(e.pop("name"), e.pop("class"), **e) for e in (dict(e) for e in entries)]
 
 
 def rows(mvm):
@@ -56,6 +64,8 @@ def starts(mvm, flag):
 
 def lacking(model, there, mvm):
     """Why a configuration cannot run here, or None."""
+    if model.command and not shutil.which(model.command[0]):
+        return "there is no %s" % model.command[0]
     for flag in model.flags:
         match = FLAG.match(flag)
         if not match:

@@ -143,11 +143,11 @@ class Run:
                 self.values[key.lower()] = value
 
     def prepare(self):
-        wanted = " ".join(self.model.flags) + " ".join(self.plan.flags)
+        wanted = " ".join(self.model.words() + self.plan.flags)
         self.values = {
             "seconds": self.plan.seconds, "check_bytes": CHECK_BYTES, "write_block": WRITE_AT // 65536,
             "fio_offset": FIO_AT, "fio_size": DISK_BYTES - FIO_AT, "tmp": self.tmp,
-            "host_ip": "10.0.2.2", "guest_ip": "", "iperf_port": 5201,
+            "host_ip": "10.0.2.2", "guest_ip": "", "iperf_port": 5201, "mvm": self.host.mvm,
         }
         if "{disk}" in wanted or "$DISK" in (self.model.prepare or ""):
             self.values["disk"] = self.make_disk()
@@ -177,12 +177,19 @@ class Run:
                     {"compare": workloads.script(self.workloads, self.values).encode()}, initrd)
         kernel = next((p for p in (os.path.join(self.host.images, n) for n in ("vmlinux", "bzImage"))
                        if os.path.exists(p)), os.path.join(self.host.images, "vmlinux"))
-        words = [self.host.mvm, "--kernel=" + kernel, "--initrd=" + initrd, "--stats=" + self.stats_path,
-                 "--no-reboot"]
-        words += [self.fill(f) for f in self.plan.flags + self.model.flags]
         ip = self.values["guest_ip"]
-        words.append('--append=quiet mvm.quiet %s mvm.run="sh /compare"' % ("mvm.ip=" + ip if ip else ""))
+        append = 'quiet mvm.quiet %s mvm.run="sh /compare"' % ("mvm.ip=" + ip if ip else "")
+        if self.model.command:
+            self.values.update(kernel=kernel, initrd=initrd, append=append, memory=self.memory())
+            words = [self.fill(w) for w in self.model.command]
+        else:
+            words = [self.host.mvm, "--kernel=" + kernel, "--initrd=" + initrd, "--stats=" + self.stats_path, "--no-reboot"]
+            words += [self.fill(f) for f in self.plan.flags + self.model.flags] + ["--append=" + append]
         return (["taskset", "-c", self.host.pin] if self.host.pin else []) + words
+
+    def memory(self):
+        """What --memory says, as another VMM takes it."""
+        return next((f.partition("=")[2].partition(",")[0] for f in self.plan.flags if f.startswith("--memory=")), "512M")
 
     # ---- talking to the guest ------------------------------------------------------------------
 
@@ -205,8 +212,18 @@ class Run:
                 raise RunFailed("mvm ended: %s" % " | ".join(self.lines[-4:]))
             self.log += part
 
+    def peer_stats(self):
+        """Of another VMM the kernel knows the CPU time; what it counted itself stays unknown."""
+        with open("/proc/%d/stat" % self.process.pid, encoding="utf-8") as f:
+            fields = f.read().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
+        return {"wall_ns": time.monotonic_ns(), "process": {"cpu_ns": ticks * 1000000000 // os.sysconf("SC_CLK_TCK")},
+                "devices": None, "vcpus": []}
+
     def stats(self):
         """What mvm has counted up to now."""
+        if self.model.command:
+            return self.peer_stats()
         try:
             os.unlink(self.stats_path)
         except FileNotFoundError:
@@ -319,6 +336,9 @@ def facts(host, plan):
     """Once for each configuration: everything that mvm chose, defaults too."""
     chosen = {}
     for model in plan.models:
+        if model.command:
+            chosen[model.name] = shlex.join(model.command)
+            continue
         flags = [re.sub(r"\{\w+\}", "x", f) for f in plan.flags + model.flags]
         chosen[model.name] = hostinfo.said(host.mvm, "--kernel=vmlinux", "--print-config", *flags)
     return hostinfo.collect(host.mvm, {"configurations": chosen, "pin": host.pin})
