@@ -15,7 +15,7 @@
 #include "devices/backend/chardev_impl.h"
 #include "devices/backend/chardev_stream.h"
 
-#define CLOSE_PATIENCE_MS 100
+#define CLOSE_PATIENCE_MS 500 /* without a byte moved */
 
 static const struct chardev_kind *const kinds[] = {
 	&chardev_stdio, &chardev_pty, &chardev_file, &chardev_socket, &chardev_null,
@@ -130,9 +130,21 @@ static int ms_since(const struct timespec *start)
 		     (now.tv_nsec - start->tv_nsec) / 1000000);
 }
 
-/* The last words of the guest, without hanging on a terminal that takes none. */
+static uint32_t written(struct chardev *chr)
+{
+	uint32_t tail;
+
+	pthread_mutex_lock(&chr->lock);
+	tail = chr->tail;
+	pthread_mutex_unlock(&chr->lock);
+	return tail;
+}
+
+/* The last words of the guest, those that its device still holds too: to a reader that is slow, but
+ * not to one that takes nothing. */
 static void flush_patiently(struct chardev *chr)
 {
+	uint32_t before = written(chr);
 	struct timespec start;
 	int waited = 0;
 
@@ -140,6 +152,10 @@ static void flush_patiently(struct chardev *chr)
 	while (chardev_flush(chr) && waited < CLOSE_PATIENCE_MS) {
 		struct pollfd p = { .fd = chr->out.fd, .events = POLLOUT };
 
+		if (written(chr) != before) {
+			before = written(chr);
+			clock_gettime(CLOCK_MONOTONIC, &start);
+		}
 		poll(&p, 1, CLOSE_PATIENCE_MS - waited);
 		waited = ms_since(&start);
 	}
@@ -149,8 +165,8 @@ static void close_on_loop(void *arg)
 {
 	struct chardev *chr = arg;
 
-	chr->client = NULL;
 	flush_patiently(chr);
+	chr->client = NULL;
 	if (chr->kind->close)
 		chr->kind->close(chr);
 	chardev_detach(chr);

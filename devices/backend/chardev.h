@@ -57,8 +57,8 @@ struct chardev_escape {
  */
 int chardev_open(struct chardev **out, struct event_loop *loop, const char *spec,
 		 const struct chardev_escape *escape, struct error *e);
-/* Flushes what can be flushed at once (a stuck terminal for at most 100 ms), restores the terminal.
- */
+/* Writes what is queued and what the client still holds (its writable() is called), as long as the
+ * reader takes some at least every half second; then restores the terminal. */
 void chardev_close(struct chardev *chr);
 
 /* Also tells the client whether the other side is there. NULL: none any more. Main thread. */

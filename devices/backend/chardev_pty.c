@@ -14,11 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "devices/backend/chardev_impl.h"
+
+#define READER_PATIENCE_MS 500 /* without a byte read */
+#define READER_LOOK_MS	   5
 
 struct pty_state {
 	int master; /* -1: none */
@@ -116,10 +120,38 @@ static int make_link(struct pty_state *s, const char *path, struct error *e)
 	return 0;
 }
 
+/*
+ * When the master goes, what the reader has not read yet is thrown away (tty_vhangup): it gets the
+ * time for that, as long as it does read. Two looks, for between the two sides are buffers that the
+ * count leaves out for a moment.
+ */
+static void let_reader_finish(const struct pty_state *s)
+{
+	int fd = open(s->name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	int left = 0, before = -1;
+
+	if (fd < 0)
+		return;
+	for (unsigned ms = 0, empty = 0; empty < 2 && ms < READER_PATIENCE_MS;
+	     ms += READER_LOOK_MS) {
+		if (ioctl(fd, FIONREAD, &left) < 0)
+			break;
+		if (left != before)
+			ms = 0;
+		before = left;
+		empty = left ? 0 : empty + 1;
+		if (empty < 2)
+			usleep(READER_LOOK_MS * 1000);
+	}
+	close(fd);
+}
+
 static void pty_close(struct chardev *chr)
 {
 	struct pty_state *s = chr->state;
 
+	if (s->attached)
+		let_reader_finish(s);
 	if (s->link && link_is_stale(s->link, s->name))
 		unlink(s->link);
 	free(s->link);

@@ -135,30 +135,27 @@ static void writable(struct chardev *chr)
 
 bool chardev_flush(struct chardev *chr)
 {
-	bool left;
+	bool tell, left;
 
 	pthread_mutex_lock(&chr->lock);
 	if (chr->output == CHARDEV_BLOCKED)
 		chr->output = CHARDEV_OPEN;
 	if (chr->output == CHARDEV_OPEN)
 		flush(chr);
-	left = chr->output == CHARDEV_BLOCKED;
+	tell = take_writable(chr);
+	pthread_mutex_unlock(&chr->lock);
+	if (tell)
+		writable(chr);
+	pthread_mutex_lock(&chr->lock);
+	left = used(chr) > 0 && (chr->output == CHARDEV_BLOCKED || chr->output == CHARDEV_OPEN);
 	pthread_mutex_unlock(&chr->lock);
 	return left;
 }
 
 static void out_ready(void *opaque, uint32_t events)
 {
-	struct chardev *chr = opaque;
-	bool tell;
-
 	(void)events;
-	chardev_flush(chr);
-	pthread_mutex_lock(&chr->lock);
-	tell = take_writable(chr);
-	pthread_mutex_unlock(&chr->lock);
-	if (tell)
-		writable(chr);
+	chardev_flush(opaque);
 }
 
 /* Who takes no output has most likely gone; input that it left must not hide that. */

@@ -10,7 +10,8 @@ struct chardev;
 
 /* The timer's callback. */
 void chardev_tick(void *opaque);
-/* Tries to write what is queued; true if some is left and may go out later. */
+/* Tries to write what is queued, and to take what the client holds back; true if some is left in
+ * the queue that may go out later. */
 bool chardev_flush(struct chardev *chr);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,6 +252,64 @@ Test(chardev, close_flushes)
 	sink_close(s);
 	sink_read_all(from, back, 3001);
 	cr_assert_arr_eq(back + 1, bulk, 3000);
+	sink_free(s);
+}
+
+/* A device that holds bytes back until it is told that there is room, as a transmitter's FIFO does.
+ */
+struct holder {
+	struct chardev *chr;
+	size_t held;
+};
+
+static void holder_writable(void *opaque)
+{
+	struct holder *h = opaque;
+
+	h->held -= chardev_write(h->chr, "hhhhhhhhhhhhhhhh", h->held);
+}
+
+struct slow_reader {
+	int fd;
+	size_t got, held; /* of them */
+};
+
+static void *read_slowly(void *arg)
+{
+	struct slow_reader *r = arg;
+	char part[4096];
+	ssize_t n;
+
+	while ((n = read(r->fd, part, sizeof(part))) > 0) {
+		for (ssize_t i = 0; i < n; i++)
+			r->held += part[i] == 'h';
+		r->got += (size_t)n;
+		usleep(10000);
+	}
+	return NULL;
+}
+
+Test(chardev, close_waits_for_a_reader_that_is_slow)
+{
+	static const struct chardev_client client = { .writable = holder_writable };
+	int to, from;
+	size_t sent = 0, n;
+	pthread_t thread;
+
+	pipes(&to, &from);
+	memset(bulk, 'b', BULK);
+	struct sink *s = sink_open("stdio", SINK_ALL);
+	struct holder h = { .chr = s->chr, .held = 16 };
+	struct slow_reader r = { .fd = from };
+	chardev_set_client(s->chr, &client, &h);
+	while ((n = chardev_write(s->chr, bulk, BULK)) > 0)
+		sent += n;
+	cr_assert_eq(pthread_create(&thread, NULL, read_slowly, &r), 0);
+	sink_close(s);
+	close(1);
+	pthread_join(thread, NULL);
+	cr_assert_eq(r.got, sent + 16, "%zu of %zu", r.got, sent + 16);
+	cr_assert_eq(r.held, 16);
 	sink_free(s);
 }
 

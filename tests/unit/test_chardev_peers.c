@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +135,39 @@ Test(peers, pty_output_to_a_slow_reader)
 		got += (size_t)n;
 	}
 	cr_assert_arr_eq(back, bulk, BULK);
+	close(fd);
+	sink_free(s);
+}
+
+static void *read_to_the_end(void *arg)
+{
+	int fd = *(int *)arg;
+	size_t got = 0;
+	ssize_t n;
+
+	while (got < BULK && (n = read(fd, back + got, 37)) > 0) {
+		got += (size_t)n;
+		usleep(2000);
+	}
+	return (void *)got;
+}
+
+/* The kernel throws away what is unread when mvm's side goes. */
+Test(peers, pty_close_waits_for_a_slow_reader)
+{
+	struct sink *s = sink_open("pty", SINK_ALL);
+	int fd = open(chardev_label(s->chr), O_RDWR | O_NOCTTY);
+	pthread_t thread;
+	void *got;
+
+	sink_pattern(bulk, BULK);
+	sink_wait_carrier(s, true);
+	cr_assert_eq(chardev_write(s->chr, bulk, 3000), 3000);
+	cr_assert_eq(pthread_create(&thread, NULL, read_to_the_end, &fd), 0);
+	sink_close(s);
+	pthread_join(thread, &got);
+	cr_assert_eq((size_t)got, 3000);
+	cr_assert_arr_eq(back, bulk, 3000);
 	close(fd);
 	sink_free(s);
 }
