@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import threading
@@ -92,7 +93,7 @@ class Uart(Host):
     """Types 64 KiB when asked to, and gets them back."""
 
     SEED = 0x6d766d2d75617274
-    START, PLAN = b"# type\n", b"\n1.."
+    START, PLAN = b"# type\n", re.compile(rb"\n1\.\.\d+\r?\n")  # the whole line: it may come byte by byte
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -121,7 +122,7 @@ class Uart(Host):
             if run.wait_stdout(self.START, 5):
                 run.process.stdin.write(self.typed)
                 run.process.stdin.flush()
-            if run.wait_stdout(self.PLAN, limit):
+            if run.wait_stdout(b"\n1..", limit):
                 run.process.stdin.write(b"!")
                 run.process.stdin.flush()
             run.wait(limit)
@@ -135,7 +136,7 @@ class Uart(Host):
         # Both ways at once: whoever only writes fills the other's buffers.
         writer = threading.Thread(target=self._type, args=(fd,), daemon=True)
         writer.start()
-        self.got += read_until(fd, lambda got: self.PLAN in got[len(self.typed):], limit)
+        self.got += read_until(fd, lambda got: self.PLAN.search(got[len(self.typed):]), limit)
         writer.join(1)
         try:
             os.write(fd, b"!")
