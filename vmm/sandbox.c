@@ -16,21 +16,40 @@
 /* Everything that the first version of landlock knows of. */
 #define ALL_ACCESS ((LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1)
 
+/* Sanitizers call what they like, at any time, and look for leaks by what /proc says of us. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+
+static void allow_beneath(int rules, const char *directory, uint64_t access)
+{
+	struct landlock_path_beneath_attr beneath = {
+		.allowed_access = access,
+		.parent_fd = open(directory, O_PATH | O_CLOEXEC),
+	};
+
+	if (beneath.parent_fd < 0)
+		return;
+	syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0);
+	close(beneath.parent_fd);
+}
+
 static void no_files(const char *directory)
 {
 	struct landlock_ruleset_attr all = { .handled_access_fs = ALL_ACCESS };
-	struct landlock_path_beneath_attr remove = {
-		.allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE,
-	};
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
 
 	if (rules < 0)
 		return;
-	remove.parent_fd = directory ? open(directory, O_PATH | O_CLOEXEC) : -1;
-	if (remove.parent_fd >= 0) {
-		syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &remove, 0);
-		close(remove.parent_fd);
-	}
+	if (directory)
+		allow_beneath(rules, directory, LANDLOCK_ACCESS_FS_REMOVE_FILE);
+#ifdef SANITIZED
+	allow_beneath(rules, "/proc", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR);
+#endif
 	syscall(SYS_landlock_restrict_self, rules, 0);
 	close(rules);
 }
@@ -44,15 +63,6 @@ void sandbox_isolate(const char *directory)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	no_files(directory);
 }
-
-/* Sanitizers call what they like, and at any time. */
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 static int allow(scmp_filter_ctx filter, const char *name)
 {

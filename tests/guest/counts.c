@@ -98,7 +98,7 @@ static void random_requests(void)
 			   vq_setup(&rng_queue, &rng, 0, 0),
 		   "a source of random numbers"))
 		return;
-	rng_queue.avail->flags = VQ_NO_INTERRUPT;
+	vq_interrupts(&rng_queue, false);
 	virtio_ready(&rng);
 	for (unsigned i = 0; i < RANDOM; i++)
 		good += rng_request(&rng_queue, &word, sizeof(word)) == sizeof(word);

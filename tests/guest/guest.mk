@@ -9,7 +9,7 @@ GUEST_LIB  := $(patsubst tests/guest/lib/%,$(GUEST_DIR)/lib/%.o,\
 GUEST_CC   := $(CC) -std=gnu17 -O2 -g -ffreestanding -m64 -march=x86-64 \
               -mgeneral-regs-only -mno-red-zone -mcmodel=small -fno-pic -fno-pie \
               -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables \
-              -fno-strict-aliasing -Itests/guest/lib -Wall -Wextra -Werror -Wshadow \
+              -fno-strict-aliasing -I. -Itests/guest/lib -Wall -Wextra -Werror -Wshadow \
               -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wno-main
 GUEST_LINK := -nostdlib -static -Wl,-T,tests/guest/lib/guest.ld -Wl,--build-id=none -Wl,-z,noexecstack \
               -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments

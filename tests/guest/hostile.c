@@ -13,6 +13,9 @@
  * mvm: --rng=virtio,ring=packed --blk=virtio:@tmp/disk,ring=packed --append=seed=3
  * mvm: --rng=virtio --blk=vhost:@tmp/disk,queues=2 --append=seed=4
  * mvm: --rng=virtio --blk=vhost:@tmp/disk,ring=packed --append=seed=5
+ * mvm: --cpus=2 --rng=virtio,transport=mmio --blk=virtio:@tmp/disk,transport=mmio --append=seed=6
+ * mvm: --rng=virtio --blk=virtio:@tmp/disk,ring=packed,transport=mmio,iothread=off --append=seed=7
+ * mvm: --cpus=2 --rng=virtio --blk=vhost:@tmp/disk,ring=packed,transport=mmio --append=seed=8
  * seconds: 40
  * stderr: any
  */
@@ -26,6 +29,11 @@
 #define STEPS	     8000 /* a processor */
 #define ARENA_SIZE   (1u << 20)
 #define MAX_FUNCTION 4
+#define DEVICES	     2
+
+/* Where queue 0 is put in the arena: room for 1024 descriptors each. */
+#define ARENA_DRIVER 0x4000
+#define ARENA_DEVICE 0x6000
 
 struct agent {
 	uint64_t state;
@@ -35,6 +43,7 @@ struct agent {
 static uint64_t arena;
 static unsigned nfunctions;
 static struct pci_function function[MAX_FUNCTION];
+static struct virtio device[DEVICES];
 
 /* ---- choosing -------------------------------------------------------------------------------- */
 
@@ -156,18 +165,18 @@ static void poke_config(uint64_t r, uint64_t v)
 		poke_memory(pci_ecam(bdf, offset), r, v);
 }
 
-/* Where a function's BAR was at first, or the structures in it. */
+/* Where a device's registers were at first. By PCI they are a few bytes in each of some pages. */
 static void poke_registers(uint64_t r, uint64_t v)
 {
-	const struct pci_function *f = &function[r % nfunctions];
+	const struct virtio *d = &device[r % DEVICES];
 	uint64_t page = r >> 16 & 7;
 
-	if (!f->bar[0].size)
-		return;
-	/* The common registers are a few bytes of their page. */
-	poke_memory(f->bar[0].address + (page << 12) +
-			    (r >> 24 & (page && (r & 0x800) ? 0xfff : 0x3f)),
-		    r, v);
+	if (virtio_is_mmio(d))
+		poke_memory(d->common + (r >> 24 & (r & 0x800 ? 0xfff : 0xff)), r, v);
+	else
+		poke_memory(d->pci.bar[0].address + (page << 12) +
+				    (r >> 24 & (page && (r & 0x800) ? 0xfff : 0x3f)),
+			    r, v);
 }
 
 static void poke_window(uint64_t r, uint64_t v)
@@ -178,43 +187,64 @@ static void poke_window(uint64_t r, uint64_t v)
 /* Now and then things are put into the order in which more can go wrong. */
 static void bring_back(uint64_t r)
 {
-	const struct pci_function *f = &function[r % nfunctions];
-	uint64_t common = f->bar[0].address;
+	const struct virtio *d = &device[r % DEVICES];
 
-	if (!f->bar[0].size)
-		return;
-	pci_write32(f->bdf, PCI_BAR0, (uint32_t)common);
-	pci_write32(f->bdf, PCI_BAR0 + 4, 0);
-	pci_write16(f->bdf, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-	write8(common + COMMON_STATUS, 0);
-	write8(common + COMMON_STATUS, 3);
-	write32(common + COMMON_DRIVER_FEATURE_SELECT, 1);
-	write32(common + COMMON_DRIVER_FEATURE, r & 0x1000 ? 5 : 1);
-	write8(common + COMMON_STATUS, 11);
-	write16(common + COMMON_QUEUE_SELECT, 0);
-	write32(common + COMMON_QUEUE_DESC, (uint32_t)arena);
-	write32(common + COMMON_QUEUE_DRIVER, (uint32_t)arena + 0x4000);
-	write32(common + COMMON_QUEUE_DEVICE, (uint32_t)arena + 0x6000);
-	write16(common + COMMON_QUEUE_ENABLE, 1);
-	write8(common + COMMON_STATUS, 15);
+	if (!virtio_is_mmio(d)) {
+		pci_write32(d->pci.bdf, PCI_BAR0, (uint32_t)d->pci.bar[0].address);
+		pci_write32(d->pci.bdf, PCI_BAR0 + 4, 0);
+		pci_write16(d->pci.bdf, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	}
+	virtio_set_status(d, 0);
+	virtio_set_status(d, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
+	virtio_set_features(d, VIRTIO_F_VERSION_1 | (r & 0x1000 ? VIRTIO_F_PACKED : 0) |
+				       (r & 0x2000 ? VIRTIO_F_INDIRECT : 0) |
+				       (r & 0x4000 ? VIRTIO_F_EVENT_IDX : 0));
+	virtio_set_status(d, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
+	virtio_write(d, QUEUE_SELECT, 0);
+	virtio_write_address(d, QUEUE_DESC, arena);
+	virtio_write_address(d, QUEUE_DRIVER, arena + ARENA_DRIVER);
+	virtio_write_address(d, QUEUE_DEVICE, arena + ARENA_DEVICE);
+	virtio_write(d, QUEUE_ENABLE, 1);
+	virtio_ready(&device[r % DEVICES]);
 }
 
-/* A descriptor or an index in the arena, where the rings are. */
+static void ring_bell(const struct virtio *d)
+{
+	if (virtio_is_mmio(d))
+		write32(d->notify, 0);
+	else
+		write16(d->notify, 0);
+}
+
+static uint16_t some_flags(uint64_t r, uint64_t v)
+{
+	return (uint16_t)(v >> 16 & (r & 0x800 ? 0xffff : 3));
+}
+
+/* A descriptor, or the available ring: as a split ring's or, both at one place, as a packed one's.
+ */
 static void scribble(uint64_t r, uint64_t v)
 {
 	volatile struct vq_desc *d = (volatile struct vq_desc *)arena + (r >> 16 & 15);
-	volatile uint16_t *avail = (volatile uint16_t *)(arena + 0x4000);
+	volatile struct vq_packed_desc *p = (volatile struct vq_packed_desc *)d;
+	volatile uint16_t *avail = (volatile uint16_t *)(arena + ARENA_DRIVER);
 
 	if (r & 0x100) {
 		d->addr = r & 0x200 ? some_value(v) : arena + (v & 0xff0);
 		d->len = r & 0x400 ? (uint32_t)(v >> 32) : (uint32_t)(v >> 32 & 0x3ff);
-		d->flags = (uint16_t)(v >> 16 & (r & 0x800 ? 0xffff : 3));
-		d->next = (uint16_t)(v >> 48 & 31);
+		if (r & 0x1000) {
+			p->id = (uint16_t)(v >> 48 & 31);
+			p->flags = (uint16_t)((some_flags(r, v) & ~(VQ_AVAIL | VQ_USED)) |
+					      (r & 0x2000 ? VQ_AVAIL : VQ_USED));
+		} else {
+			d->flags = some_flags(r, v);
+			d->next = (uint16_t)(v >> 48 & 31);
+		}
 	} else {
 		avail[2 + (r >> 16 & 15)] = (uint16_t)(v & 31);
 		avail[1] = (uint16_t)(avail[1] + (r & 0x600 ? 1 : v));
 	}
-	write16(function[r % nfunctions].bar[0].address + 0x3000, 0);
+	ring_bell(&device[r >> 32 & 1]);
 }
 
 static void step(struct agent *a)
@@ -299,23 +329,19 @@ static void repair(const struct pci_function *f)
 
 static void still_works(void)
 {
-	struct virtio rng, disk;
+	struct virtio *rng = &device[0], *disk = &device[1];
 	struct vq queue;
 	uint64_t bytes = 0;
 	uint8_t *sector = alloc(BLK_SECTOR, BLK_SECTOR);
 
 	for (unsigned i = 0; i < nfunctions; i++)
 		repair(&function[i]);
-	check(virtio_pci_find(&rng, VIRTIO_RNG, 0) && virtio_reset(&rng), "rng can be reset");
-	check(virtio_pci_find(&disk, VIRTIO_BLK, 0) && virtio_reset(&disk), "disk can be reset");
-	if (rng.transport->features(&rng) & VIRTIO_F_PACKED) {
-		skip("both work", "the kit has no packed ring yet");
-		return;
-	}
-	check(virtio_open(&rng, &queue, VIRTIO_RNG, 0, 0) &&
+	check(virtio_find(rng, VIRTIO_RNG, 0) && virtio_reset(rng), "rng can be reset");
+	check(virtio_find(disk, VIRTIO_BLK, 0) && virtio_reset(disk), "disk can be reset");
+	check(virtio_open(rng, &queue, VIRTIO_RNG, 0, 0) &&
 		      rng_request(&queue, &bytes, sizeof(bytes)) == sizeof(bytes),
 	      "rng works");
-	check(virtio_open(&disk, &queue, VIRTIO_BLK, 0, 0) &&
+	check(virtio_open(disk, &queue, VIRTIO_BLK, 0, 0) &&
 		      blk_request(&queue, BLK_IN, 0, sector, BLK_SECTOR) == BLK_S_OK,
 	      "disk works");
 }
@@ -332,6 +358,9 @@ void main(void)
 	for (unsigned slot = 0; slot < 32 && nfunctions < MAX_FUNCTION; slot++)
 		if (pci_read16(PCI_BDF(0, slot, 0), PCI_VENDOR) != 0xffff)
 			pci_probe(PCI_BDF(0, slot, 0), &function[nfunctions++]);
+	if (!check(virtio_find(&device[0], VIRTIO_RNG, 0) && virtio_find(&device[1], VIRTIO_BLK, 0),
+		   "two devices"))
+		return;
 	print("# seed=%lu steps=%lu, %u functions\n", seed, steps, nfunctions);
 	other = acpi.ncpus > 1 && smp_start(1);
 	for (unsigned i = 0; i < 2; i++)

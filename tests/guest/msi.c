@@ -7,6 +7,7 @@
  * mvm: --rng=virtio --cpus=2 --irqchip=split
  * mvm: --rng=virtio --cpus=2 --irqchip=user
  * mvm: --rng=virtio,event-idx=off
+ * mvm: --rng=virtio,ring=packed
  */
 #include "acpi.h"
 #include "apic.h"
@@ -113,9 +114,9 @@ static void other_cpu(void)
 
 static void suppression(void)
 {
-	queue.avail->flags = VQ_NO_INTERRUPT;
+	vq_interrupts(&queue, false);
 	check(quiet(VECTOR_QUEUE), "no interrupt where the driver wants none");
-	queue.avail->flags = 0;
+	vq_interrupts(&queue, true);
 	check(interrupts(VECTOR_QUEUE), "and again where it does");
 }
 

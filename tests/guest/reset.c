@@ -162,7 +162,7 @@ static void look_at_function(struct virtio *v, unsigned type, uint64_t *home, bo
 		*home = f.bar[0].address;
 	expect(PCI_PLACES, f.bar[0].address == *home);
 	virtio_pci_find(v, type, 0);
-	expect(VIRTIO_STATUS, v->transport->status(v) == 0 && v->transport->queue_max(v, 0) > 0 &&
+	expect(VIRTIO_STATUS, virtio_status(v) == 0 && virtio_queue_max(v, 0) > 0 &&
 				      read16(v->common + COMMON_QUEUE_ENABLE) == 0);
 	expect(MSIX, read32(v->pci.msix_table + 12) == MSIX_ENTRY_MASKED);
 }

@@ -526,12 +526,12 @@ static void reset_in_flight(unsigned n, const char *keys)
 
 	s->no_nowait = true;
 	memset(s->data, 0x55, SECTORS * 512);
-	vrig_up(r, &d, 256, ~0ull);
+	vrig_prepare(r, &d, 256, ~0ull);
 	stub_gate(s, true);
 	set_header(r, VIRTIO_BLK_T_IN, 0);
 	for (unsigned i = 0; i < n; i++)
 		model_add(&d, buf, 3, false);
-	vrig_kick(r, 0);
+	vrig_driver_ok(r);
 	vrig_wait(stub_waiting(s) == (n < 8 ? n : 8));
 
 	pthread_create(&thread, NULL, reset_thread, &t);
@@ -582,13 +582,13 @@ Test(virtio_blk, breaks_with_requests_in_flight, .timeout = 60)
 	struct model d;
 
 	s->no_nowait = true;
-	vrig_up(r, &d, 64, ~0ull);
+	vrig_prepare(r, &d, 64, ~0ull);
 	stub_gate(s, true);
 	set_header(r, VIRTIO_BLK_T_IN, 0);
 	for (unsigned i = 0; i < 3; i++)
 		model_add(&d, good, 3, false);
 	model_add(&d, &bad, 1, false);
-	vrig_kick(r, 0);
+	vrig_driver_ok(r);
 	vrig_wait(vrig_status(r) & VIRTIO_CONFIG_S_NEEDS_RESET);
 	stub_gate(s, false);
 	vrig_set_status(r, 0);

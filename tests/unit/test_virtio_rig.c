@@ -261,13 +261,18 @@ void vrig_kick(struct vrig *r, unsigned index)
 	vrig_write(r, r->notify + r->notify_multiplier * index, 2, index);
 }
 
-void vrig_up(struct vrig *r, struct model *d, uint16_t size, uint64_t wanted)
+void vrig_prepare(struct vrig *r, struct model *d, uint16_t size, uint64_t wanted)
 {
 	uint64_t features = (vrig_offered(r) & wanted) | MODEL_BIT(VIRTIO_F_VERSION_1);
 
 	cr_assert(vrig_negotiate(r, features));
 	model_init(d, &r->memory, 0, size, features);
 	vrig_queue(r, 0, d);
+}
+
+void vrig_up(struct vrig *r, struct model *d, uint16_t size, uint64_t wanted)
+{
+	vrig_prepare(r, d, size, wanted);
 	vrig_driver_ok(r);
 	cr_assert_eq(vrig_status(r), VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER |
 					     VIRTIO_CONFIG_S_FEATURES_OK |

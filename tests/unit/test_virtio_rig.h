@@ -70,6 +70,11 @@ void vrig_driver_ok(struct vrig *r);
 void vrig_kick(struct vrig *r, unsigned index);
 /* All of it, for one queue: model_init() at VRIG_QUEUE * index, features as offered & wanted. */
 void vrig_up(struct vrig *r, struct model *d, uint16_t size, uint64_t wanted);
+/*
+ * All but DRIVER_OK. What is made available before vrig_driver_ok() the device finds at once, by
+ * the look that it takes then; afterwards that look may come between any two requests.
+ */
+void vrig_prepare(struct vrig *r, struct model *d, uint16_t size, uint64_t wanted);
 
 /* Waits for a used chain, at most 5 s; fails the test if none comes. */
 struct model_used vrig_wait_used(struct model *d);

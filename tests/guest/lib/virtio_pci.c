@@ -4,92 +4,48 @@
 #include "guest.h"
 #include "virtio.h"
 
-#define VENDOR		0x1af4
-#define MODERN_DEVICE	0x1040
-#define CAP_COMMON	1
-#define CAP_NOTIFY	2
-#define CAP_ISR		3
-#define CAP_DEVICE	4
-#define RESET_WITHIN_MS 1000
-
-static uint8_t status(const struct virtio *v)
-{
-	return read8(v->common + COMMON_STATUS);
-}
-
-static void set_status(const struct virtio *v, uint8_t value)
-{
-	write8(v->common + COMMON_STATUS, value);
-}
-
-static uint64_t features(const struct virtio *v)
-{
-	uint64_t low;
-
-	write32(v->common + COMMON_DEVICE_FEATURE_SELECT, 0);
-	low = read32(v->common + COMMON_DEVICE_FEATURE);
-	write32(v->common + COMMON_DEVICE_FEATURE_SELECT, 1);
-	return low | (uint64_t)read32(v->common + COMMON_DEVICE_FEATURE) << 32;
-}
-
-static void set_features(const struct virtio *v, uint64_t value)
-{
-	write32(v->common + COMMON_DRIVER_FEATURE_SELECT, 0);
-	write32(v->common + COMMON_DRIVER_FEATURE, (uint32_t)value);
-	write32(v->common + COMMON_DRIVER_FEATURE_SELECT, 1);
-	write32(v->common + COMMON_DRIVER_FEATURE, (uint32_t)(value >> 32));
-}
-
-static void queue_select(const struct virtio *v, unsigned queue)
-{
-	write16(v->common + COMMON_QUEUE_SELECT, (uint16_t)queue);
-}
-
-static uint16_t queue_max(const struct virtio *v, unsigned queue)
-{
-	queue_select(v, queue);
-	return read16(v->common + COMMON_QUEUE_SIZE);
-}
-
-static void write_address(uint64_t reg, uint64_t value)
-{
-	write32(reg, (uint32_t)value);
-	write32(reg + 4, (uint32_t)(value >> 32));
-}
-
-static void queue_set(const struct virtio *v, const struct vq *q)
-{
-	queue_select(v, q->index);
-	write16(v->common + COMMON_QUEUE_SIZE, q->size);
-	write_address(v->common + COMMON_QUEUE_DESC, (uint64_t)q->desc);
-	write_address(v->common + COMMON_QUEUE_DRIVER, (uint64_t)q->avail);
-	write_address(v->common + COMMON_QUEUE_DEVICE, (uint64_t)q->used);
-}
-
-static void queue_enable(const struct virtio *v, unsigned queue)
-{
-	queue_select(v, queue);
-	write16(v->common + COMMON_QUEUE_ENABLE, 1);
-}
+#define VENDOR	      0x1af4
+#define MODERN_DEVICE 0x1040
+#define CAP_COMMON    1
+#define CAP_NOTIFY    2
+#define CAP_ISR	      3
+#define CAP_DEVICE    4
 
 static void notify(const struct virtio *v, unsigned queue)
 {
 	uint32_t offset;
 
-	queue_select(v, queue);
+	virtio_write(v, QUEUE_SELECT, queue);
 	offset = read16(v->common + COMMON_QUEUE_NOTIFY_OFF) * v->notify_multiplier;
 	write16(v->notify + offset, (uint16_t)queue);
 }
 
+/* Reading clears it. */
+static uint8_t interrupts(const struct virtio *v)
+{
+	return read8(v->isr);
+}
+
 static const struct virtio_transport pci_transport = {
-	.status = status,
-	.set_status = set_status,
-	.features = features,
-	.set_features = set_features,
-	.queue_max = queue_max,
-	.queue_set = queue_set,
-	.queue_enable = queue_enable,
+	.name = "PCI",
+	.reg = {
+		[DEVICE_FEATURE_SELECT] = { COMMON_DEVICE_FEATURE_SELECT, 4 },
+		[DEVICE_FEATURE] = { COMMON_DEVICE_FEATURE, 4 },
+		[DRIVER_FEATURE_SELECT] = { COMMON_DRIVER_FEATURE_SELECT, 4 },
+		[DRIVER_FEATURE] = { COMMON_DRIVER_FEATURE, 4 },
+		[STATUS] = { COMMON_STATUS, 1 },
+		[GENERATION] = { COMMON_GENERATION, 1 },
+		[QUEUE_SELECT] = { COMMON_QUEUE_SELECT, 2 },
+		[QUEUE_MAX] = { COMMON_QUEUE_SIZE, 2 },
+		[QUEUE_SIZE] = { COMMON_QUEUE_SIZE, 2 },
+		[QUEUE_ENABLE] = { COMMON_QUEUE_ENABLE, 2 },
+		[QUEUE_DESC] = { COMMON_QUEUE_DESC, 4 },
+		[QUEUE_DRIVER] = { COMMON_QUEUE_DRIVER, 4 },
+		[QUEUE_DEVICE] = { COMMON_QUEUE_DEVICE, 4 },
+		[QUEUE_RESET] = { COMMON_QUEUE_RESET, 2 },
+	},
 	.notify = notify,
+	.interrupts = interrupts,
 };
 
 /* struct virtio_pci_cap: id, next, length, type, BAR, id, 2 × padding, offset, length. */
@@ -140,7 +96,7 @@ bool virtio_pci_find(struct virtio *v, unsigned type, unsigned n)
 
 uint16_t virtio_queue_vector(const struct virtio *v, unsigned queue, uint16_t entry)
 {
-	queue_select(v, queue);
+	virtio_write(v, QUEUE_SELECT, queue);
 	write16(v->common + COMMON_QUEUE_VECTOR, entry);
 	return read16(v->common + COMMON_QUEUE_VECTOR);
 }
@@ -149,38 +105,4 @@ uint16_t virtio_config_vector(const struct virtio *v, uint16_t entry)
 {
 	write16(v->common + COMMON_CONFIG_VECTOR, entry);
 	return read16(v->common + COMMON_CONFIG_VECTOR);
-}
-
-/* ---- bringing a device up, by any transport -------------------------------------------------- */
-
-bool virtio_reset(struct virtio *v)
-{
-	v->transport->set_status(v, 0);
-	return wait_for(v->transport->status(v) == 0, RESET_WITHIN_MS);
-}
-
-bool virtio_begin(struct virtio *v, uint64_t wanted)
-{
-	if (!virtio_reset(v))
-		return false;
-	v->transport->set_status(v, VIRTIO_ACKNOWLEDGE);
-	v->transport->set_status(v, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
-	v->features = v->transport->features(v) & (wanted | VIRTIO_F_VERSION_1);
-	v->transport->set_features(v, v->features);
-	v->transport->set_status(v, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK);
-	return v->transport->status(v) & VIRTIO_FEATURES_OK;
-}
-
-void virtio_ready(struct virtio *v)
-{
-	v->transport->set_status(v, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_FEATURES_OK |
-					    VIRTIO_DRIVER_OK);
-}
-
-bool virtio_open(struct virtio *v, struct vq *q, unsigned type, unsigned n, uint64_t wanted)
-{
-	if (!virtio_pci_find(v, type, n) || !virtio_begin(v, wanted) || !vq_setup(q, v, 0, 0))
-		return false;
-	virtio_ready(v);
-	return true;
 }

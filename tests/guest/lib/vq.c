@@ -1,98 +1,43 @@
 /*
- * Split virtqueues from the driver's side (Virtio 1.2 section 2.7): see virtio.h. Descriptors are
- * used in turn and never tracked: a test has few requests in flight, and means it when it breaks
- * one.
+ * Virtqueues from the driver's side, of either format: see virtio.h.
  */
 #include "guest.h"
 #include "virtio.h"
 
 #define DEFAULT_MAX 256
 
-static uint16_t split_add(struct vq *q, const struct vq_buffer *part, unsigned n)
-{
-	uint16_t head = q->next;
-
-	if (head + n > q->size)
-		head = 0;
-	for (unsigned i = 0; i < n; i++) {
-		uint16_t flags =
-			(uint16_t)((part[i].write ? VQ_WRITE : 0) | (i + 1 < n ? VQ_NEXT : 0));
-
-		vq_describe(q, (uint16_t)(head + i), part[i].addr, part[i].len, flags,
-			    (uint16_t)(head + i + 1));
-	}
-	q->next = (uint16_t)((head + n) % q->size);
-	vq_offer(q, head);
-	return head;
-}
-
-static bool split_take(struct vq *q, uint32_t *id, uint32_t *len)
-{
-	volatile struct vq_used_elem *e = &q->used->ring[q->seen % q->size];
-
-	if (q->used->idx == q->seen)
-		return false;
-	barrier_compiler();
-	*id = e->id;
-	*len = e->len;
-	q->seen++;
-	return true;
-}
-
-static const struct vq_ring split = { .add = split_add, .take = split_take };
-
-void vq_describe(struct vq *q, uint16_t slot, uint64_t addr, uint32_t len, uint16_t flags,
-		 uint16_t next)
-{
-	volatile struct vq_desc *d = &q->desc[slot];
-
-	d->addr = addr;
-	d->len = len;
-	d->flags = flags;
-	d->next = next;
-}
-
-void vq_offer(struct vq *q, uint16_t head)
-{
-	q->avail->ring[q->avail->idx % q->size] = head;
-	barrier_compiler();
-	q->avail->idx++;
-	/* Before the device's event index or flags are looked at. */
-	barrier_full();
-}
-
 void vq_allocate(struct vq *q, const struct virtio *v, unsigned index, uint16_t size)
 {
-	*q = (struct vq){ .device = v, .ring = &split, .index = index, .size = size };
-	q->desc = alloc(sizeof(*q->desc) * size, 16);
-	q->avail = alloc(sizeof(*q->avail) + 2u * size + 2, 2);
-	q->used = alloc(sizeof(*q->used) + sizeof(q->used->ring[0]) * size + 2, 4);
+	*q = (struct vq){ .device = v, .index = index, .size = size };
+	q->ring = v->features & VIRTIO_F_PACKED ? &vq_packed : &vq_split;
+	q->ring->allocate(q);
+	q->ring->clear(q);
 }
 
 bool vq_setup(struct vq *q, const struct virtio *v, unsigned index, uint16_t size)
 {
-	uint16_t max = v->transport->queue_max(v, index);
+	uint16_t max = virtio_queue_max(v, index);
 
 	if (size == 0)
 		size = max < DEFAULT_MAX ? max : DEFAULT_MAX;
 	if (max == 0 || size > max)
 		return false;
 	vq_allocate(q, v, index, size);
-	v->transport->queue_set(v, q);
-	v->transport->queue_enable(v, index);
+	virtio_queue_set(v, q);
+	virtio_queue_enable(v, index);
 	return true;
 }
 
 void vq_again(struct vq *q)
 {
-	q->next = 0;
-	q->seen = 0;
-	q->avail->flags = 0;
-	q->avail->idx = 0;
-	q->used->flags = 0;
-	q->used->idx = 0;
-	q->device->transport->queue_set(q->device, q);
-	q->device->transport->queue_enable(q->device, q->index);
+	q->ring->clear(q);
+	virtio_queue_set(q->device, q);
+	virtio_queue_enable(q->device, q->index);
+}
+
+bool vq_is_packed(const struct vq *q)
+{
+	return q->ring == &vq_packed;
 }
 
 uint16_t vq_add(struct vq *q, const struct vq_buffer *part, unsigned n)
@@ -116,4 +61,28 @@ bool vq_request(struct vq *q, const struct vq_buffer *part, unsigned n, uint32_t
 
 	vq_kick(q);
 	return wait_for(vq_take(q, &id, len), ms) && id == want;
+}
+
+void vq_interrupts(struct vq *q, bool wanted)
+{
+	q->ring->interrupts(q, wanted);
+}
+
+void vq_lay(struct vq *q, const struct vq_desc *chain, unsigned n)
+{
+	q->ring->lay(q, chain, n);
+}
+
+void vq_show(struct vq *q)
+{
+	q->ring->show(q);
+}
+
+/* The last two fields are the other way round; a table is used in its order, and has no ids. */
+void vq_table(const struct vq *q, struct vq_desc *table, unsigned n)
+{
+	for (unsigned i = 0; i < n && vq_is_packed(q); i++) {
+		table[i].next = table[i].flags & (uint16_t)~VQ_NEXT;
+		table[i].flags = 0;
+	}
 }
