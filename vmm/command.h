@@ -24,9 +24,12 @@ struct command_verb {
 	unsigned min_args, max_args;	  /* how many words that are no option and no key */
 	const struct device_key *options; /* --NAME[=VALUE], anywhere; NULL: none */
 	const struct device_key *keys;	  /* NAME=VALUE words; NULL: none */
-	const char *complete; /* what the shell offers: words, "@pci", "@mdev", "@file"; NULL */
+	/* What the shell offers beside: words, "@pci", "@mdev", "@file", "--NAME=@file"; NULL */
+	const char *complete;
 	/* 0, or -errno with a message: -EINVAL is exit status 2, others 1. */
 	int (*run)(const struct command_call *call, struct error *e);
+	/* For the shell: ",NAME=VALUE" behind a word, which run() parses; NULL: none */
+	const struct device_key *word_keys;
 };
 
 struct command {

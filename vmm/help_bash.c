@@ -49,7 +49,12 @@ static const char tail[] =
 	"\tif [[ $verb ]] && words=$(_mvm_words \"${typed[1]} \"); then # a command\n"
 	"\t\tuntil words=$(_mvm_words \"$verb \"); do verb=${verb% *}; done\n"
 	"\t\tpiece=$cur name=\n"
-	"\t\t[[ $cur == *= ]] || compopt +o nospace 2>/dev/null\n"
+	"\t\tif [[ $cur != -* && $cur == *,* ]]; then # FILE,KEY=VALUE\n"
+	"\t\t\twords=$(_mvm_words \"$verb ,\") || words=' '\n"
+	"\t\t\tpiece=${cur##*,}\n"
+	"\t\telif [[ $cur != *= ]]; then\n"
+	"\t\t\tcompopt +o nospace 2>/dev/null\n"
+	"\t\tfi\n"
 	"\telif [[ $cur == --*=* ]]; then\n"
 	"\t\tname=${cur%%=*} value=${cur#*=}\n"
 	"\telif [[ $cur != -* ]]; then # --NAME VALUE\n"
@@ -223,7 +228,19 @@ static bool first_of_its_word(const struct command *c, const struct command_verb
 	return true;
 }
 
-/* What may follow each beginning of a call: "vfio ", "vfio vf ", "vfio vf create ". */
+/* Has the verb's own list "--NAME=@file" of this option? */
+static bool completed_otherwise(const struct command_verb *v, const char *name)
+{
+	char word[64];
+
+	snprintf(word, sizeof(word), "--%s=@", name);
+	return v->complete && strstr(v->complete, word);
+}
+
+/*
+ * What may follow each beginning of a call: "vfio ", "vfio vf ", "vfio vf create "; with a comma at
+ * its end, the comma in a word of it.
+ */
 static void command_words(const struct command *c, FILE *out)
 {
 	fprintf(out, "\t\"%s \") echo \"--help", c->name);
@@ -244,10 +261,16 @@ static void command_words(const struct command *c, FILE *out)
 		fprintf(out, "\t\"%s %s \") echo \"%s", c->name, v->words,
 			v->complete ? v->complete : "");
 		for (const struct device_key *k = v->options; k && k->name; k++)
-			fprintf(out, " --%s%s", k->name, k->type == KEY_BOOL ? "" : "=");
+			if (!completed_otherwise(v, k->name))
+				fprintf(out, " --%s%s", k->name, k->type == KEY_BOOL ? "" : "=");
 		if (v->keys)
 			keys_words(v->keys, out);
 		end(out);
+		if (v->word_keys) {
+			fprintf(out, "\t\"%s %s ,\") echo \"", c->name, v->words);
+			keys_words(v->word_keys, out);
+			end(out);
+		}
 	}
 }
 

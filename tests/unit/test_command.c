@@ -52,11 +52,11 @@ static int fail(const struct command_call *call, struct error *e)
 }
 
 static const struct command_verb verbs[] = {
-	{ "list", "[--json]", "shows all", 0, 0, options, NULL, NULL, show },
-	{ "vf create", "PF N", "makes", 2, 2, NULL, NULL, "@pci", show },
-	{ "vf set", "PF I KEY=VALUE...", "sets", 2, 2, options, keys, NULL, show },
-	{ "bind", "BDF...", "binds", 1, COMMAND_ANY, options, NULL, "@pci", show },
-	{ "fail", "HOW", "fails", 1, 1, NULL, NULL, NULL, fail },
+	{ "list", "[--json]", "shows all", 0, 0, options, NULL, NULL, show, NULL },
+	{ "vf create", "PF N", "makes", 2, 2, NULL, NULL, "@pci", show, NULL },
+	{ "vf set", "PF I KEY=VALUE...", "sets", 2, 2, options, keys, NULL, show, NULL },
+	{ "bind", "BDF...", "binds", 1, COMMAND_ANY, options, NULL, "@pci", show, NULL },
+	{ "fail", "HOW", "fails", 1, 1, NULL, NULL, NULL, fail, NULL },
 	{ .words = NULL },
 };
 static const struct command command = { "tool", "does things", verbs };

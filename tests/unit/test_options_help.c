@@ -235,6 +235,16 @@ Test(help, bash_completes)
 		{ "vfio list --", "--all --json" },
 		{ "vfio vf set a 1 m", "mac=" },
 		{ "vfio vf set a 1 trust=", "off on" },
+		{ "ba", "backend" },
+		{ "backend ", "--help blk" },
+		{ "backend blk --so", "--socket=" },
+		{ "backend blk --socket=cmd", "cmdline" },
+		{ "backend blk cmd", "cmdline" },
+		{ "backend blk --socket=s cmd", "cmdline" },
+		{ "backend blk a,form", "a,format=qcow2 a,format=raw" },
+		{ "backend blk a,ro=on,ring=p", "packed" },
+		{ "backend blk a,tran", "" },
+		{ "vfio bind a,", "" },
 	};
 	char *script = help(test_rows, "bash");
 

@@ -27,6 +27,42 @@ int vhost_kernel_set_vring(int fd, unsigned index, const struct vhost_vring *rin
 int vhost_kernel_set_call(int fd, unsigned index, int eventfd);
 int vhost_kernel_get_base(int fd, unsigned index, bool packed, struct virtq_state *base);
 
+/* ---- a backend that is one file, which has all the rings and one worker ---- */
+
+/* First in such a backend, or all of it; in memory of its own. */
+struct vhost_kernel_file {
+	struct vhost b; /* first */
+	int fd;
+	pid_t worker;
+};
+
+static inline struct vhost_kernel_file *vhost_kernel_file_of(struct vhost *b)
+{
+	return (struct vhost_kernel_file *)b; /* first member */
+}
+
+/*
+ * Opens the node, owns it and asks for its features; name, ops and rings are the caller's to fill
+ * in before. A failure leaves it to be closed by vhost_kernel_file_close(), as a success does.
+ */
+int vhost_kernel_file_open(struct vhost_kernel_file *f, const char *node, const char *module,
+			   struct error *e);
+
+int vhost_kernel_file_set_features(struct vhost *b, uint64_t features);
+int vhost_kernel_file_set_memory(struct vhost *b, const struct guest_memory *memory);
+int vhost_kernel_file_set_vring(struct vhost *b, const struct vhost_vring *ring);
+int vhost_kernel_file_set_call(struct vhost *b, unsigned index, int fd);
+int vhost_kernel_file_get_base(struct vhost *b, unsigned index, struct virtq_state *base);
+unsigned vhost_kernel_file_tids(struct vhost *b, pid_t *tid, unsigned max);
+void vhost_kernel_file_close(struct vhost *b);
+
+/* Of its struct vhost_ops, all but start and stop. */
+#define VHOST_KERNEL_FILE_OPS                                                                      \
+	.set_features = vhost_kernel_file_set_features,                                            \
+	.set_memory = vhost_kernel_file_set_memory, .set_vring = vhost_kernel_file_set_vring,      \
+	.set_call = vhost_kernel_file_set_call, .get_base = vhost_kernel_file_get_base,            \
+	.tids = vhost_kernel_file_tids, .close = vhost_kernel_file_close
+
 /* ---- backends ---- */
 
 struct net;

@@ -21,9 +21,7 @@
 #define PATH_SIZE 512 /* a target's name is shorter than 224 */
 
 struct vhost_scsi {
-	struct vhost b; /* first */
-	int fd;
-	pid_t worker;
+	struct vhost_kernel_file file; /* first */
 	struct vhost_scsi_target target;
 };
 
@@ -32,67 +30,21 @@ static struct vhost_scsi *of(struct vhost *b)
 	return (struct vhost_scsi *)b;
 }
 
-static int set_features(struct vhost *b, uint64_t features)
-{
-	return vhost_kernel_set_features(of(b)->fd, features);
-}
-
-static int set_memory(struct vhost *b, const struct guest_memory *memory)
-{
-	return vhost_kernel_set_memory(of(b)->fd, memory);
-}
-
-static int set_vring(struct vhost *b, const struct vhost_vring *ring)
-{
-	return vhost_kernel_set_vring(of(b)->fd, ring->index, ring, false);
-}
-
-static int set_call(struct vhost *b, unsigned index, int fd)
-{
-	return vhost_kernel_set_call(of(b)->fd, index, fd);
-}
-
 static int start(struct vhost *b)
 {
-	return vhost_kernel_ioctl(of(b)->fd, VHOST_SCSI_SET_ENDPOINT, &of(b)->target);
+	return vhost_kernel_ioctl(of(b)->file.fd, VHOST_SCSI_SET_ENDPOINT, &of(b)->target);
 }
 
 /* Returns when all requests in flight have been answered. */
 static int stop(struct vhost *b)
 {
-	return vhost_kernel_ioctl(of(b)->fd, VHOST_SCSI_CLEAR_ENDPOINT, &of(b)->target);
-}
-
-static int get_base(struct vhost *b, unsigned index, struct virtq_state *base)
-{
-	return vhost_kernel_get_base(of(b)->fd, index, false, base);
-}
-
-static unsigned tids(struct vhost *b, pid_t *tid, unsigned max)
-{
-	if (!of(b)->worker || !max)
-		return 0;
-	tid[0] = of(b)->worker;
-	return 1;
-}
-
-static void close_scsi(struct vhost *b)
-{
-	if (of(b)->fd >= 0)
-		close(of(b)->fd);
-	free(b);
+	return vhost_kernel_ioctl(of(b)->file.fd, VHOST_SCSI_CLEAR_ENDPOINT, &of(b)->target);
 }
 
 static const struct vhost_ops ops = {
-	.set_features = set_features,
-	.set_memory = set_memory,
-	.set_vring = set_vring,
-	.set_call = set_call,
+	VHOST_KERNEL_FILE_OPS,
 	.start = start,
 	.stop = stop,
-	.get_base = get_base,
-	.tids = tids,
-	.close = close_scsi,
 };
 
 /* Has the target somebody to be served as? Only then it can be used. */
@@ -139,19 +91,19 @@ static int no_target(const char *wwpn, int err, struct error *e)
  */
 static int try_target(struct vhost_scsi *s, const struct guest_memory *memory, struct error *e)
 {
-	int err = set_memory(&s->b, memory);
+	int err = vhost_kernel_file_set_memory(&s->file.b, memory);
 
 	if (!err)
-		err = start(&s->b);
+		err = start(&s->file.b);
 	if (err == -EFAULT)
 		return 0;
-	return err ? no_target(s->target.vhost_wwpn, err, e) : stop(&s->b);
+	return err ? no_target(s->target.vhost_wwpn, err, e) : stop(&s->file.b);
 }
 
 static int set_target(struct vhost_scsi *s, const char *wwpn, const struct guest_memory *memory,
 		      struct error *e)
 {
-	int abi = 0, err = vhost_kernel_ioctl(s->fd, VHOST_SCSI_GET_ABI_VERSION, &abi);
+	int abi = 0, err = vhost_kernel_ioctl(s->file.fd, VHOST_SCSI_GET_ABI_VERSION, &abi);
 
 	if (err)
 		return error_set_errno(e, err, NODE);
@@ -174,19 +126,14 @@ int vhost_scsi_open(struct vhost **out, const char *wwpn, const struct guest_mem
 
 	if (!s)
 		return error_set(e, -ENOMEM, "out of memory");
-	s->fd = -1;
-	s->b = (struct vhost){ .ops = &ops, .name = "vhost-scsi", .rings = MAX_RINGS };
-	err = vhost_kernel_open(&s->fd, NODE, "vhost_scsi", e);
-	if (!err)
-		err = vhost_kernel_own(s->fd, NODE, &s->worker, e);
-	if (!err)
-		err = vhost_kernel_features(s->fd, NODE, &s->b.features, e);
+	s->file.b = (struct vhost){ .ops = &ops, .name = "vhost-scsi", .rings = MAX_RINGS };
+	err = vhost_kernel_file_open(&s->file, NODE, "vhost_scsi", e);
 	if (!err)
 		err = set_target(s, wwpn, memory, e);
 	if (err) {
-		close_scsi(&s->b);
+		vhost_close(&s->file.b);
 		return err;
 	}
-	*out = &s->b;
+	*out = &s->file.b;
 	return 0;
 }

@@ -6,7 +6,7 @@
 # script may use: TOP (the source tree), MVM_BUILD (the build tree), MVM_IMAGES (the default guest),
 # LAB_TMP (a scratch directory on tmpfs; the tail of every *.log in it is shown when the script
 # fails), LAB_OUT (a directory that outlives the lab), LAB_DEVICES (what the lab was started with),
-# LAB_KMOD (where lab_modules finds what it loads).
+# LAB_KMOD (where lab_modules finds what it loads), LAB_TOOLS (with a directory for each tool asked for).
 # shellcheck shell=sh
 
 tap_count=0
@@ -140,6 +140,7 @@ guest_start() {
     shift 2
     rm -f "$LAB_TMP/$guest_name.in" "$LAB_TMP/$guest_name.status"
     mkfifo "$LAB_TMP/$guest_name.in"
+    : >"$LAB_TMP/$guest_name.log"
     (
         timeout -k 2 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
         echo $! >"$LAB_TMP/$guest_name.pid"
@@ -147,11 +148,15 @@ guest_start() {
         echo $? >"$LAB_TMP/$guest_name.status.new"
         mv "$LAB_TMP/$guest_name.status.new" "$LAB_TMP/$guest_name.status"
     ) &
+    echo $! >"$LAB_TMP/$guest_name.job"
     while [ ! -s "$LAB_TMP/$guest_name.pid" ]; do sleep 0.01; done
 }
 
 # guest_wait NAME: wait for its end; returns its exit status (124 or 137: the time limit)
+# Nothing here looks again and again where it can be avoided: each program that the lab starts takes from the guest
+# what is dear, the CPU. Only of another shell than the one that started it the end cannot be waited for.
 guest_wait() {
+    guest_alive "$1" && wait "$(cat "$LAB_TMP/$1.job")" 2>/dev/null
     while [ ! -e "$LAB_TMP/$1.status" ]; do sleep 0.05; done
     return "$(cat "$LAB_TMP/$1.status")"
 }
@@ -170,15 +175,7 @@ guest_alive() {
 # guest_expect NAME REGEX SECONDS: wait until its log has a line that matches; fails when the guest
 # ends without it or the time is over
 guest_expect() {
-    guest_left=$(($3 * 10))
-    while :; do
-        guest_gone=
-        guest_alive "$1" || guest_gone=1
-        grep -Eqa -e "$2" "$LAB_TMP/$1.log" && return 0
-        [ -z "$guest_gone" ] && [ "$guest_left" -gt 0 ] || return 1
-        guest_left=$((guest_left - 1))
-        sleep 0.1
-    done
+    timeout "$3" tail -n +1 -s 0.5 --pid="$(cat "$LAB_TMP/$1.pid")" -f "$LAB_TMP/$1.log" 2>/dev/null | grep -Eqa -e "$2"
 }
 
 # guest_send NAME TEXT: type it, as printf %b understands it ("poweroff\n")
