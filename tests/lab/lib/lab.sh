@@ -141,7 +141,7 @@ guest_start() {
     rm -f "$LAB_TMP/$guest_name.in" "$LAB_TMP/$guest_name.status"
     mkfifo "$LAB_TMP/$guest_name.in"
     (
-        timeout -k 2 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
+        timeout -k 15 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
         echo $! >"$LAB_TMP/$guest_name.pid"
         wait $!
         echo $? >"$LAB_TMP/$guest_name.status.new"
