@@ -181,6 +181,22 @@ guest_expect() {
     done
 }
 
+# guest_said NAME REGEX TEXT: one result: its log has a line that matches (grep -E). One program, so cheap.
+lab_cr=$(printf '\r')
+guest_said() {
+    case $2 in
+    *\$) guest_regex="${2%?}$lab_cr?\$" ;;
+    *) guest_regex=$2 ;;
+    esac
+    if grep -Eqa -e "$guest_regex" "$LAB_TMP/$1.log"; then
+        ok "$3"
+    else
+        not_ok "$3"
+        diag "$1 never said: $2"
+        return 1
+    fi
+}
+
 # guest_send NAME TEXT: type it, as printf %b understands it ("poweroff\n")
 guest_send() {
     printf '%b' "$2" >"$LAB_TMP/$1.in"
