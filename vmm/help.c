@@ -306,7 +306,7 @@ void help_list_devices(device_rows rows, FILE *out)
 		cells(*r, cell, can, sizeof(can));
 		line(cell, width, out);
 	}
-	fputs("\nAll of them (INTx of vfio on kernel only) work on each --irqchip:\n", out);
+	fputs("\nAll of them work on each --irqchip:\n", out);
 	for (const struct help_pair *chip = help_irqchips; chip->term; chip++)
 		entry(out, 2, chip->term, chip->text);
 }

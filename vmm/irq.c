@@ -1,7 +1,7 @@
 /*
  * Lines and messages in front of whichever chip the machine has: see irq.h. Where a chip cannot
- * bind an eventfd to a message (no in-kernel LAPIC), an event loop here serves the eventfd instead:
- * slower, the same result.
+ * bind an eventfd to a message (no in-kernel LAPIC) or to a line (no in-kernel I/O APIC), an event
+ * loop here serves the eventfd instead: slower, the same result.
  */
 #include <errno.h>
 #include <poll.h>
@@ -12,6 +12,7 @@
 
 #include "vmm/event.h"
 #include "vmm/irq.h"
+#include "vmm/irq_bound.h"
 #include "vmm/trace.h"
 
 #define ROUTE_WORDS 64
@@ -26,7 +27,15 @@ struct irq_controller {
 	pthread_mutex_t route_lock;
 	uint64_t used[ROUTE_WORDS];
 	struct event_loop *served; /* runs only where the chip binds no eventfds */
+	struct irq_bounds bounds;
 };
+
+static void lines_ended(void *opaque, uint32_t lines)
+{
+	struct irq_controller *ic = opaque;
+
+	irq_bound_ended(&ic->bounds, lines);
+}
 
 struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, struct error *e)
 {
@@ -40,13 +49,16 @@ struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, st
 	ic->chip = chip;
 	pthread_mutex_init(&ic->line_lock, NULL);
 	pthread_mutex_init(&ic->route_lock, NULL);
-	if (!ops->route_set) {
+	irq_bounds_init(&ic->bounds);
+	if (!ops->route_set || ops->watch_ends) {
 		ic->served = event_loop_create("irq", e);
 		if (!ic->served || event_loop_start(ic->served, e)) {
 			irq_destroy(ic);
 			return NULL;
 		}
 	}
+	if (ops->watch_ends)
+		ops->watch_ends(chip, lines_ended, ic);
 	return ic;
 }
 
@@ -54,7 +66,10 @@ void irq_destroy(struct irq_controller *ic)
 {
 	if (!ic)
 		return;
+	if (ic->ops->watch_ends)
+		ic->ops->watch_ends(ic->chip, NULL, NULL);
 	event_loop_destroy(ic->served);
+	irq_bounds_destroy(&ic->bounds);
 	pthread_mutex_destroy(&ic->line_lock);
 	pthread_mutex_destroy(&ic->route_lock);
 	free(ic);
@@ -91,15 +106,17 @@ void irq_line_set(struct irq_line *line, bool level)
 
 bool irq_line_can_bind(const struct irq_controller *ic)
 {
-	return ic->ops->line_bind != NULL;
+	return ic->ops->line_bind || ic->ops->watch_ends;
 }
 
 int irq_line_bind(struct irq_line *line, int trigger, int resample)
 {
 	struct irq_controller *ic = line->ic;
 
-	if (!ic || !ic->ops->line_bind)
+	if (!ic || !irq_line_can_bind(ic))
 		return -ENOTSUP;
+	if (!ic->ops->line_bind)
+		return irq_bound_add(&ic->bounds, ic->served, line, trigger, resample);
 	return ic->ops->line_bind(ic->chip, line->gsi, trigger, resample);
 }
 
@@ -109,6 +126,8 @@ void irq_line_unbind(struct irq_line *line, int trigger)
 
 	if (ic && ic->ops->line_unbind)
 		ic->ops->line_unbind(ic->chip, line->gsi, trigger);
+	else if (ic)
+		irq_bound_remove(&ic->bounds, trigger);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */

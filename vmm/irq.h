@@ -40,6 +40,12 @@ struct irq_chip_ops {
 	 */
 	int (*line_bind)(void *chip, unsigned gsi, int eventfd, int resample);
 	int (*line_unbind)(void *chip, unsigned gsi, int eventfd);
+	/*
+	 * For chips without line_bind: tells ended() from now on when the guest has served lines
+	 * (one bit a GSI), before their pins are looked at again. Before any vCPU runs, and with
+	 * NULL after. ended() may call set_line. NULL: the chip does not tell.
+	 */
+	void (*watch_ends)(void *chip, void (*ended)(void *opaque, uint32_t lines), void *opaque);
 };
 
 struct irq_controller *irq_create(const struct irq_chip_ops *ops, void *chip, struct error *e);

@@ -39,6 +39,8 @@ struct chips {
 	struct event_timer timer;
 	int64_t due; /* when the timer goes off; 0: not set */
 	struct unit unit[2];
+	void (*ended)(void *opaque, uint32_t lines); /* set while no vCPU runs */
+	void *ended_opaque;
 };
 
 /* ---- 8259A ----------------------------------------------------------------------------------- */
@@ -177,10 +179,24 @@ uint32_t chips_eoi(struct chips *chips, uint8_t vector)
 {
 	uint32_t ended;
 
+	if (chips->ended) {
+		pthread_mutex_lock(&chips->ioapic_lock);
+		ended = ioapic_serving(&chips->ioapic, vector);
+		pthread_mutex_unlock(&chips->ioapic_lock);
+		if (ended)
+			chips->ended(chips->ended_opaque, ended);
+	}
 	pthread_mutex_lock(&chips->ioapic_lock);
 	ended = ioapic_eoi(&chips->ioapic, vector);
 	pthread_mutex_unlock(&chips->ioapic_lock);
 	return ended;
+}
+
+void chips_watch_ends(struct chips *chips, void (*ended)(void *opaque, uint32_t lines),
+		      void *opaque)
+{
+	chips->ended = ended;
+	chips->ended_opaque = opaque;
 }
 
 void chips_set_line(struct chips *chips, unsigned gsi, bool level)

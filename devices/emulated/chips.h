@@ -34,5 +34,11 @@ void chips_set_line(struct chips *chips, unsigned gsi, bool level);
 uint8_t chips_inta(struct chips *chips);
 /* A local APIC has ended a level interrupt; the lines (one bit a GSI) that it was for. */
 uint32_t chips_eoi(struct chips *chips, uint8_t vector);
+/*
+ * ended() hears of these lines first, while their pins are not looked at yet, and may set lines.
+ * While no vCPU runs; NULL: nobody does.
+ */
+void chips_watch_ends(struct chips *chips, void (*ended)(void *opaque, uint32_t lines),
+		      void *opaque);
 
 #endif

@@ -84,17 +84,25 @@ void ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level)
 		deliver(ioapic, pin);
 }
 
+uint32_t ioapic_serving(const struct ioapic *ioapic, uint8_t vector)
+{
+	uint32_t pins = 0;
+
+	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+		if ((ioapic->rte[pin] & RTE_REMOTE_IRR) &&
+		    (ioapic->rte[pin] & RTE_VECTOR) == vector)
+			pins |= 1u << pin;
+	return pins;
+}
+
 uint32_t ioapic_eoi(struct ioapic *ioapic, uint8_t vector)
 {
-	uint32_t ended = 0;
+	uint32_t ended = ioapic_serving(ioapic, vector);
 
 	for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-		uint64_t *rte = &ioapic->rte[pin];
-
-		if (!(*rte & RTE_REMOTE_IRR) || (*rte & RTE_VECTOR) != vector)
+		if (!(ended >> pin & 1))
 			continue;
-		*rte &= ~RTE_REMOTE_IRR;
-		ended |= 1u << pin;
+		ioapic->rte[pin] &= ~RTE_REMOTE_IRR;
 		serve_level(ioapic, pin);
 	}
 	return ended;

@@ -58,6 +58,8 @@ extern const struct reg_table ioapic_registers; /* offset: the number that IOREG
 /* send, await_eoi and opaque stay. */
 void ioapic_reset(struct ioapic *ioapic);
 void ioapic_set_pin(struct ioapic *ioapic, unsigned pin, bool level);
+/* The pins whose level interrupt of this vector is being served, one bit each. */
+uint32_t ioapic_serving(const struct ioapic *ioapic, uint8_t vector);
 /* A local APIC has ended a level interrupt; the pins that it was for, one bit each. */
 uint32_t ioapic_eoi(struct ioapic *ioapic, uint8_t vector);
 

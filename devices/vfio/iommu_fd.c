@@ -9,6 +9,7 @@
 
 #include "devices/vfio/iommu.h"
 #include "devices/vfio/uapi.h"
+#include "devices/vfio/use.h"
 
 static int open_iommufd(struct vfio_iommu *io, struct error *e)
 {
@@ -32,22 +33,34 @@ static int open_iommufd(struct vfio_iommu *io, struct error *e)
 	return 0;
 }
 
-static int bind_device(struct vfio_iommu *io, const struct vfio_node *t, int fd, struct error *e)
+/* 0 or -errno; then *what was asked for in vain. */
+static int bind_device(const struct vfio_iommu *io, int fd, const char **what)
 {
 	struct cdev_bind bind = { .argsz = sizeof(bind), .iommufd = io->fd };
 	struct cdev_attach att = { .argsz = sizeof(att), .pt_id = io->ioas };
 
+	*what = "iommufd does not take it";
 	if (ioctl(fd, CDEV_BIND_IOMMUFD, &bind) < 0)
-		return vfio_attach_error(-errno, t, "iommufd does not take it", e);
-	if (ioctl(fd, CDEV_ATTACH_IOMMUFD, &att) < 0)
-		return vfio_attach_error(-errno, t, "cannot join the other devices' IOMMU", e);
-	return 0;
+		return -errno;
+	*what = "cannot join the other devices' IOMMU";
+	return ioctl(fd, CDEV_ATTACH_IOMMUFD, &att) < 0 ? -errno : 0;
+}
+
+/* Our own file is closed: one that is open now is somebody else's, and only one may be bound. */
+static int bind_error(int err, const struct vfio_node *t, const char *what, struct error *e)
+{
+	char who[VFIO_NAME_MAX];
+
+	if (err == -EINVAL && vfio_opened(&vfio_this_host, t, who, sizeof(who)))
+		err = -EBUSY;
+	return vfio_attach_error(err, t, what, e);
 }
 
 static int attach(struct vfio_iommu *io, const struct vfio_node *t, struct vfio_attachment *a,
 		  struct error *e)
 {
 	char path[VFIO_NAME_MAX + 32];
+	const char *what;
 	int err;
 
 	if (!t->cdev[0])
@@ -65,13 +78,13 @@ static int attach(struct vfio_iommu *io, const struct vfio_node *t, struct vfio_
 	/* Before it is bound: its driver may want to know the VM. */
 	if (io->host->vfio_file)
 		io->host->vfio_file(io->host, a->fd, true);
-	err = bind_device(io, t, a->fd, e);
-	if (err) {
-		if (io->host->vfio_file)
-			io->host->vfio_file(io->host, a->fd, false);
-		close(a->fd);
-	}
-	return err;
+	err = bind_device(io, a->fd, &what);
+	if (!err)
+		return 0;
+	if (io->host->vfio_file)
+		io->host->vfio_file(io->host, a->fd, false);
+	close(a->fd);
+	return bind_error(err, t, what, e);
 }
 
 static void detach(struct vfio_iommu *io, struct vfio_attachment *a)

@@ -7,7 +7,7 @@ static void set_line(void *opaque, unsigned gsi, bool level)
 {
 	struct fake_chip *chip = opaque;
 
-	chip->level[gsi] = level;
+	__atomic_store_n(&chip->level[gsi], level, __ATOMIC_SEQ_CST);
 	chip->line_changes++;
 }
 
@@ -64,6 +64,14 @@ static int line_unbind(void *opaque, unsigned gsi, int eventfd)
 	return 0;
 }
 
+static void watch_ends(void *opaque, void (*ended)(void *opaque, uint32_t lines), void *watcher)
+{
+	struct fake_chip *chip = opaque;
+
+	chip->ended = ended;
+	chip->ended_opaque = watcher;
+}
+
 const struct irq_chip_ops fake_chip_ops = {
 	.set_line = set_line,
 	.msi = msi,
@@ -77,4 +85,10 @@ const struct irq_chip_ops fake_chip_ops = {
 const struct irq_chip_ops fake_chip_ops_no_fd = {
 	.set_line = set_line,
 	.msi = msi,
+};
+
+const struct irq_chip_ops fake_chip_ops_ends = {
+	.set_line = set_line,
+	.msi = msi,
+	.watch_ends = watch_ends,
 };

@@ -26,9 +26,12 @@ struct fake_chip {
 	struct {
 		int trigger, resample; /* 0: unbound */
 	} line[IRQ_LINES];
+	void (*ended)(void *opaque, uint32_t lines);
+	void *ended_opaque;
 };
 
 extern const struct irq_chip_ops fake_chip_ops;	      /* binds eventfds */
 extern const struct irq_chip_ops fake_chip_ops_no_fd; /* does not */
+extern const struct irq_chip_ops fake_chip_ops_ends;  /* nor this one, but tells ends */
 
 #endif

@@ -113,6 +113,31 @@ Test(chips, a_line_reaches_both_controllers)
 	chips_set_line(chips, 20, false);
 }
 
+static void lower(void *opaque, uint32_t lines)
+{
+	cr_assert_eq(opaque, &rig);
+	cr_assert_eq(lines, 1u << 20);
+	chips_set_line(chips, 20, false);
+}
+
+/* Who watches may lower a line before its pin would interrupt once more. */
+Test(chips, the_end_of_a_level_interrupt_is_told_before_the_pin_is_looked_at)
+{
+	chips_watch_ends(chips, lower, &rig);
+	ioapic_out(IOAPIC_REDTBL + 2 * 20, 0x61 | RTE_LEVEL);
+	chips_set_line(chips, 20, true);
+	cr_assert_eq(messages(), 1);
+	cr_assert_eq(chips_eoi(chips, 0x62), 0, "nobody is told of another's");
+	cr_assert_eq(chips_eoi(chips, 0x61), 1u << 20);
+	cr_assert_eq(messages(), 1);
+	chips_set_line(chips, 20, true);
+	cr_assert_eq(messages(), 2);
+	chips_watch_ends(chips, NULL, NULL);
+	cr_assert_eq(chips_eoi(chips, 0x61), 1u << 20);
+	cr_assert_eq(messages(), 3, "nobody lowers it");
+	chips_set_line(chips, 20, false);
+}
+
 Test(chips, the_mask_and_poll_of_the_8259_drive_int)
 {
 	pic_init();

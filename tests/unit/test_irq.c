@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -166,4 +167,58 @@ Test(irq, a_line_is_driven_by_an_eventfd_where_the_chip_can)
 	cr_expect_eq(irq_line_bind(&line, 5, 6), -ENOTSUP);
 	irq_line_unbind(&line, 5);
 	irq_destroy(ic);
+}
+
+static void wait_level(struct fake_chip *chip, unsigned gsi)
+{
+	while (!__atomic_load_n(&chip->level[gsi], __ATOMIC_SEQ_CST))
+		sched_yield();
+}
+
+static bool is_signalled(int fd)
+{
+	uint64_t count;
+
+	return read(fd, &count, sizeof(count)) == sizeof(count);
+}
+
+/* What split and user chips have: no irqfd, but they tell of the end of an interrupt. */
+Test(irq, an_eventfd_drives_a_line_where_the_chip_tells_of_ends, .timeout = 20)
+{
+	struct fake_chip chip = { 0 };
+	struct error e;
+	struct irq_controller *ic = irq_create(&fake_chip_ops_ends, &chip, &e);
+	struct irq_line line, other;
+	int trigger = eventfd(0, EFD_NONBLOCK), resample = eventfd(0, EFD_NONBLOCK);
+
+	irq_line_init(&line, ic, 19);
+	irq_line_init(&other, ic, 19);
+	cr_assert(irq_line_can_bind(ic));
+	cr_assert_eq(irq_line_bind(&line, trigger, resample), 0);
+	signal_fd(trigger);
+	wait_level(&chip, 19);
+	cr_expect_not(is_signalled(resample));
+	chip.ended(chip.ended_opaque, ~(1u << 19));
+	cr_expect(chip.level[19], "another line's end");
+	chip.ended(chip.ended_opaque, 1u << 19);
+	cr_expect_not(chip.level[19], "low until the owner has looked");
+	cr_expect(is_signalled(resample));
+	chip.ended(chip.ended_opaque, 1u << 19);
+	cr_expect_not(is_signalled(resample), "it was not this pin's");
+
+	/* Beside a pin of another device; what was signalled by then counts no more once unbound.
+	 */
+	irq_line_set(&other, true);
+	signal_fd(trigger);
+	irq_line_unbind(&line, trigger);
+	cr_expect(chip.level[19], "the other still drives it");
+	irq_line_set(&other, false);
+	cr_expect_not(chip.level[19]);
+	signal_fd(trigger);
+	chip.ended(chip.ended_opaque, 1u << 19);
+	cr_expect_not(is_signalled(resample));
+	close(trigger);
+	close(resample);
+	irq_destroy(ic);
+	cr_expect_null(chip.ended);
 }

@@ -61,6 +61,19 @@ Test(vfio_bars, pages_are_mapped_but_for_msix_and_follow_the_bar)
 	vfio_rig_destroy(r);
 }
 
+Test(vfio_bars, one_too_large_for_the_window_is_named)
+{
+	struct vfio_rig *r = vfio_rig_make();
+	struct error e = { .msg = "" };
+
+	r->hw->vd.region[VFIO_PCI_BAR0_REGION_INDEX].size = 2 * RIG_WINDOW;
+	r->hw->vd.region[VFIO_PCI_BAR0_REGION_INDEX].areas = 0;
+	finish(r);
+	cr_expect_eq(pci_root_assign(r->pci->root, &e), -ENOSPC);
+	cr_expect(strstr(e.msg, "BAR 0: 524288 KiB of address space do not fit"), "%s", e.msg);
+	vfio_rig_destroy(r);
+}
+
 Test(vfio_bars, what_is_not_mapped_is_read_and_written)
 {
 	struct vfio_rig *r = made();

@@ -97,6 +97,13 @@ static void set_line(void *opaque, unsigned gsi, bool level)
 	chips_set_line(chip->chips, gsi, level);
 }
 
+static void watch_ends(void *opaque, void (*ended)(void *opaque, uint32_t lines), void *watcher)
+{
+	struct irq_split *chip = opaque;
+
+	chips_watch_ends(chip->chips, ended, watcher);
+}
+
 static int msi(void *opaque, uint64_t address, uint32_t data)
 {
 	const struct irq_split *chip = opaque;
@@ -125,6 +132,7 @@ static const struct irq_chip_ops irq_ops = {
 	.route_set = route_set,
 	.route_clear = route_clear,
 	.max_routes = MSI_ROUTES,
+	.watch_ends = watch_ends,
 };
 
 /* ---- making and unmaking --------------------------------------------------------------------- */

@@ -281,6 +281,13 @@ static void set_line(void *opaque, unsigned gsi, bool level)
 	chips_set_line(chip->chips, gsi, level);
 }
 
+static void watch_ends(void *opaque, void (*ended)(void *opaque, uint32_t lines), void *watcher)
+{
+	struct irq_user *chip = opaque;
+
+	chips_watch_ends(chip->chips, ended, watcher);
+}
+
 static int msi(void *opaque, uint64_t address, uint32_t data)
 {
 	const struct apic_msi message = { .address = address, .data = data };
@@ -291,7 +298,9 @@ static int msi(void *opaque, uint64_t address, uint32_t data)
 }
 
 /* No routes: irqfds need KVM's local APICs. irq.c's thread serves eventfds. */
-static const struct irq_chip_ops irq_ops = { .set_line = set_line, .msi = msi, .own = true };
+static const struct irq_chip_ops irq_ops = {
+	.set_line = set_line, .msi = msi, .own = true, .watch_ends = watch_ends
+};
 
 /* ---- making and unmaking --------------------------------------------------------------------- */
 

@@ -4,7 +4,8 @@
 #
 #     tests/lab/lib/get-qemu.sh OUTDIR      (build/lab/qemu)
 #
-# OUTDIR/qemu-system-x86_64 starts it. The mirror is the one this machine has its packages from.
+# OUTDIR/qemu-system-x86_64 starts it. The mirror is the one this machine has its packages from. Exit status 77: it
+# has none, or cannot be reached.
 set -eu
 export LC_ALL=C
 
@@ -19,10 +20,14 @@ die() {
     echo "get-qemu: $*" >&2
     exit 1
 }
+none() {
+    echo "get-qemu: $*" >&2
+    exit 77
+}
 
 # shellcheck disable=SC1091 # the system's
 codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-[ -n "$codename" ] || die "this is no Debian release"
+[ -n "$codename" ] || none "this is no Debian release"
 suite=$codename-backports
 
 mkdir -p "$out.cache"
@@ -62,7 +67,7 @@ for f in /etc/apt/sources.list.d/*.sources; do
         }' "$f" >>"$tmp/sources/release.sources"
 done
 [ -s "$tmp/sources/release.list" ] || [ -s "$tmp/sources/release.sources" ] ||
-    die "no apt source of this machine has the suite $codename"
+    none "no apt source of this machine has the suite $codename"
 
 apt() {
     tool=$1
@@ -74,14 +79,14 @@ apt() {
 echo "lab: fetching QEMU from $suite into $out (some 30 MB)" >&2
 apt apt-get -qq update 2>"$tmp/log" || {
     tail -n 5 "$tmp/log" >&2
-    die "the package lists of $suite cannot be read"
+    none "the package lists of $suite cannot be read"
 }
 # What an installation would add to this machine: QEMU, and any library that is newer than here.
 apt apt-get -s install --no-install-recommends -t "$suite" qemu-system-x86 |
     sed -n 's/^Inst \([^ ]*\) \(\[[^]]*\] \)\{0,1\}(\([^ ]*\) .*/\1=\3/p' >"$tmp/list"
-grep -q '^qemu-system-x86=' "$tmp/list" || die "$suite has no newer qemu-system-x86"
+grep -q '^qemu-system-x86=' "$tmp/list" || none "$suite has no newer qemu-system-x86"
 # shellcheck disable=SC2046 # a list of names
-(cd "$tmp/debs" && apt apt-get -qq download $(cat "$tmp/list")) || die "the download failed; try again"
+(cd "$tmp/debs" && apt apt-get -qq download $(cat "$tmp/list")) || none "the download failed; try again"
 mkdir "$tmp/root"
 for deb in "$tmp/debs"/*.deb; do
     dpkg -x "$deb" "$tmp/root"

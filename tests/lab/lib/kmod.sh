@@ -7,7 +7,8 @@
 #   iommufd  OUTDIR/kmod/iommufd: iommufd, and VFIO with its cdev, instead of Debian's vfio modules
 #
 # They come from Debian's linux-source and headers of the very kernel in IMAGES, fetched with apt-get
-# and unpacked in OUTDIR/kmod: nothing is installed. Nothing is done when nothing has changed.
+# and unpacked in OUTDIR/kmod: nothing is installed. Nothing is done when nothing has changed. Exit status 77: the
+# sources cannot be had here.
 set -eu
 export LC_ALL=C
 
@@ -64,7 +65,8 @@ get() {
     apt-get -qq "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" update 2>>"$out/log" || :
     (cd "$out/debs" && apt-get -qq "$@") 2>>"$out/log" || {
         tail -n 5 "$out/log" >&2
-        die "no source or headers of kernel $version to be had (it may be outdated: make images takes the newest)"
+        echo "lab: no source or headers of kernel $version to be had (it may be outdated: make images takes the newest)" >&2
+        exit 77
     }
 }
 

@@ -142,7 +142,7 @@ guest_start() {
     mkfifo "$LAB_TMP/$guest_name.in"
     : >"$LAB_TMP/$guest_name.log"
     (
-        timeout -k 2 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
+        timeout -k 15 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
         echo $! >"$LAB_TMP/$guest_name.pid"
         wait $!
         echo $? >"$LAB_TMP/$guest_name.status.new"
@@ -176,6 +176,22 @@ guest_alive() {
 # ends without it or the time is over
 guest_expect() {
     timeout "$3" tail -n +1 -s 0.5 --pid="$(cat "$LAB_TMP/$1.pid")" -f "$LAB_TMP/$1.log" 2>/dev/null | grep -Eqa -e "$2"
+}
+
+# guest_said NAME REGEX TEXT: one result: its log has a line that matches (grep -E). One program, so cheap.
+lab_cr=$(printf '\r')
+guest_said() {
+    case $2 in
+    *\$) guest_regex="${2%?}$lab_cr?\$" ;;
+    *) guest_regex=$2 ;;
+    esac
+    if grep -Eqa -e "$guest_regex" "$LAB_TMP/$1.log"; then
+        ok "$3"
+    else
+        not_ok "$3"
+        diag "$1 never said: $2"
+        return 1
+    fi
 }
 
 # guest_send NAME TEXT: type it, as printf %b understands it ("poweroff\n")

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Hardware given to a guest whole: an NVMe and an e1000e function of the lab's host, by Linux's own
 # drivers in the guest. MSI-X, MSI and INTx; a reboot, driver reloads and resets under load; mvm killed
-# in the middle; DMA outside the guest's RAM; a function taken back while the guest runs; refusals.
-# lab: device=nvme,e1000e timeout=2400
+# in the middle; DMA outside the guest's RAM; an expansion ROM; a function taken back while the guest runs; refusals.
+# lab: device=nvme,e1000e timeout=1200
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -54,6 +54,9 @@ out=$(nobody prlimit --memlock=8388608 "$mvm" --memory=128M --blk=vfio:"$nvme" <
 like "$out" "RLIMIT_MEMLOCK.* is 8 MiB; raise it to 131072 KiB" "refused: too little locked memory, with the number"
 chown 0 "$group"
 
+check "the NVMe function has an expansion ROM" sh -c "echo 1 >$pci/$nvme/rom && cat $pci/$nvme/rom >$LAB_TMP/rom"
+is "$(wc -c <"$LAB_TMP/rom")" 4096 "of 4 KiB"
+
 # What the guests do comes on a disk.
 script=$LAB_TMP/script.img
 cat >"$script" <<'GUEST'
@@ -74,6 +77,8 @@ waitnet eth0 30 | sed 's/^/lease /'
 mark=$(dd if=/dev/nvme0n1 bs=512 skip=400000 count=1 2>/dev/null | head -c 6)
 
 first() {
+    echo 1 >/sys/bus/pci/devices/$dev/rom
+    echo rom $(sha256sum /sys/bus/pci/devices/$dev/rom | cut -c1-64)
     echo link $(cat /sys/class/net/eth0/address)
     echo express $(lspci -v -s $dev | grep -c 'Root Complex Integrated Endpoint') hidden $(lspci -vvv -s $nic | grep -c 'ATS\|ARI\|SR-IOV\|Resizable')
     verify 0
@@ -143,15 +148,13 @@ case $mark in second) again ;; third-) third ;; *) first ;; esac
 GUEST
 size=$(wc -c <"$script")
 truncate -s 64K "$script"
+chip=
 guest() { # NAME CPUS WORDS...
     name=$1 cpus=$2
     shift 2
-    guest_start "$name" 1200 "$mvm" --memory=384M --cpus="$cpus" --blk=vfio:"$nvme" --net=vfio:"${nic#0000:}" \
+    # shellcheck disable=SC2086 # an option or none
+    guest_start "$name" 1200 "$mvm" --memory=384M --cpus="$cpus" $chip --blk=vfio:"$nvme" --net=vfio:"${nic#0000:}" \
         --blk=virtio:"$script",ro=on --append="quiet $* mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
-}
-# said WHERE REGEX TEXT
-said() {
-    like "$(guest_text "$1" | grep -aE "$2" | tail -n 1)" "$2" "$3"
 }
 
 # ---- four vCPUs, all interrupts, resets, and a reboot under mvm's eyes ----
@@ -161,26 +164,27 @@ if ! guest_expect four '^rebooting' 900; then
     not_ok "the first guest gets as far as its reboot"
     diag "$(guest_text four | tail -n 40)"
 fi
-said four '^devices 0000:00:01.0 0000:00:0[0-9].0 cpus 4' "four vCPUs see both functions"
-said four '^lease 10.0.2.15' "the NIC gets a lease from the host's network"
-said four '^link 52:54:00:6c:01' "the NIC keeps its address"
-said four '^express 1 hidden 0' "shown as integrated endpoint, what is the host's hidden"
-said four '^verify 0 good' "fio finds all it wrote"
-said four '^nvme msix [1-9][0-9]* queues 4' "NVMe: MSI-X, a queue a vCPU"
-said four '^msix pings bad:$' "e1000e: pings of all sizes by MSI-X"
-said four '^mode1 pings bad:$' "e1000e: by MSI"
-said four '^mode0 pings bad:$' "e1000e: by its line"
-said four '^nic mode1 [1-9][0-9]* by PCI-MSI-' "e1000e: messages came"
-said four '^nic mode0 [1-9][0-9]* by IO-APIC .*fasteoi' "e1000e: line interrupts came"
-said four '^controller reset good' "NVMe: controller reset under load"
-said four '^function reset good' "NVMe: function level reset under load"
-said four '^jobs without an error [1-9]' "NVMe: the load saw neither reset"
-said four '^driver back' "NVMe: driver taken away under load and given back"
-said four '^after stray dma good' "DMA outside its RAM: the guest lives"
+guest_said four '^devices 0000:00:01.0 0000:00:0[0-9].0 cpus 4' "four vCPUs see both functions"
+guest_said four '^lease 10.0.2.15' "the NIC gets a lease from the host's network"
+guest_said four '^link 52:54:00:6c:01' "the NIC keeps its address"
+guest_said four '^express 1 hidden 0' "shown as integrated endpoint, what is the host's hidden"
+is "$(guest_text four | sed -n 's/^rom //p')" "$(sha256sum <"$LAB_TMP/rom" | cut -c1-64)" "the expansion ROM is the hardware's"
+guest_said four '^verify 0 good' "fio finds all it wrote"
+guest_said four '^nvme msix [1-9][0-9]* queues 4' "NVMe: MSI-X, a queue a vCPU"
+guest_said four '^msix pings bad:$' "e1000e: pings of all sizes by MSI-X"
+guest_said four '^mode1 pings bad:$' "e1000e: by MSI"
+guest_said four '^mode0 pings bad:$' "e1000e: by its line"
+guest_said four '^nic mode1 [1-9][0-9]* by PCI-MSI-' "e1000e: messages came"
+guest_said four '^nic mode0 [1-9][0-9]* by IO-APIC .*fasteoi' "e1000e: line interrupts came"
+guest_said four '^controller reset good' "NVMe: controller reset under load"
+guest_said four '^function reset good' "NVMe: function level reset under load"
+guest_said four '^jobs without an error [1-9]' "NVMe: the load saw neither reset"
+guest_said four '^driver back' "NVMe: driver taken away under load and given back"
+guest_said four '^after stray dma good' "DMA outside its RAM: the guest lives"
 like "$(dmesg | grep -i 'DMAR.*fault addr' | tail -n 1)" 'fault addr 0x7000[01]000' "DMA outside its RAM: the host's IOMMU stops it"
 if guest_expect four '^under load' 500; then
-    said four '^verify 12M good' "after a reboot: NVMe works"
-    said four '^reboot pings bad:$' "after a reboot: the NIC works"
+    guest_said four '^verify 12M good' "after a reboot: NVMe works"
+    guest_said four '^reboot pings bad:$' "after a reboot: the NIC works"
     refused "in use" "refused: a function that another guest has" --blk=vfio:"$nvme"
     kill -9 "$(pgrep -P "$(cat "$LAB_TMP/four.pid")" mvm)"
 else
@@ -197,11 +201,12 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/nvme0n1 ] && break; sleep 0.5; done
 is "$(dd if=/dev/nvme0n1 bs=64k skip=1024 count=32 iflag=direct 2>/dev/null | sha256sum | cut -c1-64)" \
     "$(guest_text four | sed -n 's/^sum //p')" "after SIGKILL: the host reads what the guest wrote"
 to vfio-pci "$nvme"
+chip=--irqchip=split # the lines by mvm's own I/O APIC
 guest one 1 pci=nomsi
 if guest_expect one '^take the nic' 700; then
-    said one '^verify 16M good' "one vCPU, no messages: fio finds all it wrote"
-    said one '^nvme line [1-9]' "one vCPU: by the line"
-    said one '^nomsi pings bad:$' "one vCPU: both lines at once"
+    guest_said one '^verify 16M good' "one vCPU, no messages: fio finds all it wrote"
+    guest_said one '^nvme line [1-9]' "one vCPU: by the line"
+    guest_said one '^nomsi pings bad:$' "one vCPU: both lines at once"
     check "the host takes the NIC back while the guest runs" timeout 60 sh -c "echo $nic >$pci/$nic/driver/unbind"
 else
     not_ok "one vCPU: the guest gets to its end"
@@ -209,7 +214,7 @@ else
 fi
 guest_wait one
 is "$?" 0 "the guest powers off"
-said one 'takes 0000:[0-9a-f:.]* back' "the user is told of the NIC that went"
-said one '^nic id now ffff' "the guest sees an empty slot"
-said one '^lives on' "the guest lives on without it"
+guest_said one 'takes 0000:[0-9a-f:.]* back' "the user is told of the NIC that went"
+guest_said one '^nic id now ffff' "the guest sees an empty slot"
+guest_said one '^lives on' "the guest lives on without it"
 diag "$(guest_text one | grep -a '^mvm:' | head -n 5)"
