@@ -158,7 +158,8 @@ uint16_t nvrig_push(struct nvrig *r, unsigned id, struct nvme_command c)
 {
 	struct nvrig_queue *q = &r->queue[id];
 
-	c.cid = ++r->cid;
+	c.cid = __atomic_add_fetch(&r->cid, 1,
+				   __ATOMIC_RELAXED); /* some tests have several vCPUs */
 	memcpy(nvrig_at(r, q->sq + q->tail * sizeof(c), sizeof(c)), &c, sizeof(c));
 	q->tail = (q->tail + 1) % q->size;
 	return c.cid;
