@@ -115,6 +115,12 @@ static uint64_t count(const struct bus *bus, struct account *owner, enum account
 	return trace_work_begin(a);
 }
 
+static struct account *owner_of(const struct bus_range *range, uint64_t offset)
+{
+	return range->ops && range->ops->owner ? range->ops->owner(range->opaque, offset)
+					       : range->account;
+}
+
 /* Only what is traced comes here. Before the access: it may change what the register is. */
 static const char *name_of(const struct bus_range *range, uint64_t offset, unsigned size,
 			   bool write)
@@ -217,6 +223,7 @@ bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value)
 		range = *found;
 	if (slot)
 		table_leave(slot);
+	range.account = owner_of(&range, addr - range.base);
 	begin = count(bus, range.account, bus->reads);
 	if (begin)
 		name = name_of(&range, addr - range.base, size, false);
@@ -276,6 +283,7 @@ bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
 			range = *found;
 		table_leave(slot);
 	}
+	range.account = owner_of(&range, addr - range.base);
 	begin = count(bus, range.account, bus->writes);
 	if (begin && !kicked)
 		name = name_of(&range, addr - range.base, size, true);
@@ -296,10 +304,11 @@ void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uin
 {
 	struct bus_slot *slot = table_enter(bus);
 	const struct bus_range *found = slot ? table_find(slot->table, addr, size) : NULL;
-	struct account *owner = found && found->account ? found->account : bus->account;
+	struct account *owner = found ? owner_of(found, addr - found->base) : NULL;
 
 	if (slot)
 		table_leave(slot);
+	owner = owner ? owner : bus->account;
 	account_add(bus->account ? owner : NULL, write ? bus->writes : bus->reads, -n);
 	account_add(bus->account ? owner : NULL, ACCOUNT_REPEATS, n);
 }

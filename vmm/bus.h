@@ -25,6 +25,8 @@ struct bus_ops {
 	void (*write)(void *opaque, uint64_t offset, unsigned size, uint64_t value);
 	/* The register's name there, for traces: constant text, or NULL. May be NULL. */
 	const char *(*name)(void *opaque, uint64_t offset, unsigned size, bool write);
+	/* Whose exit an access there is now, where it is not always the same one's. May be NULL. */
+	struct account *(*owner)(void *opaque, uint64_t offset);
 };
 
 struct bus_range {
@@ -33,7 +35,8 @@ struct bus_range {
 	uint64_t size; /* bytes, > 0 */
 	const struct bus_ops *ops;
 	void *opaque;
-	struct account *account; /* whose exits accesses are; NULL: the bus's own */
+	struct account
+		*account; /* whose exits accesses are, without ops->owner; NULL: the bus's own */
 };
 
 /*

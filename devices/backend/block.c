@@ -54,6 +54,19 @@ int block_perform(struct block *b, const struct block_request *r, unsigned flags
 	return -EINVAL;
 }
 
+const char *block_op_name(enum block_op op)
+{
+	static const char *const names[] = {
+		[BLOCK_READ] = "read",
+		[BLOCK_WRITE] = "write",
+		[BLOCK_FLUSH] = "flush",
+		[BLOCK_DISCARD] = "discard",
+		[BLOCK_WRITE_ZEROES] = "write zeroes",
+	};
+
+	return names[op];
+}
+
 /* ---- queues ---------------------------------------------------------------------------------- */
 
 /* In memory, the kernel has nothing to wait for: a ring would only be a detour. */

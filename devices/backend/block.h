@@ -24,6 +24,8 @@ struct block_queue;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
 
+const char *block_op_name(enum block_op op); /* for traces: constant text */
+
 /* Embedded in the front end's request; lives until done() has been called. */
 struct block_request {
 	enum block_op op;

@@ -284,23 +284,26 @@ static struct ide_drive *free_place(struct ide *ide)
 	return NULL;
 }
 
-static int plug(struct ide_drive *d, struct block *block, const char *name, bool iothread,
+static int plug(struct ide_drive *d, struct block *block, const struct device *dev, bool iothread,
 		struct error *e)
 {
 	struct block_queue_config backend = {
 		.loop = d->ch->ide->dev.host->loop,
 		.lock = &d->ch->lock,
 		.depth = 1,
-		.name = name,
+		.name = dev->name,
+		.account = dev->account,
 	};
 	int err;
 
 	d->block = block;
+	d->account = dev->account;
 	d->sectors = block_info(block)->size / BLOCK_SECTOR;
 	if (iothread) {
-		d->loop = event_loop_create(name, e);
+		d->loop = event_loop_create(dev->name, e);
 		if (!d->loop)
 			return -ENOMEM;
+		event_loop_account(d->loop, dev->account);
 		backend.loop = d->loop;
 	}
 	err = block_queue_create(&d->backend, block, &backend, e);
@@ -323,7 +326,7 @@ static int attach(struct ide_disk *disk, struct block *block, const struct devic
 				 IDE_CHANNELS * IDE_DRIVES);
 	err = block_serial_from(config, d->serial, e);
 	if (!err)
-		err = plug(d, block, disk->dev.name, device_config_bool(config, "iothread"), e);
+		err = plug(d, block, &disk->dev, device_config_bool(config, "iothread"), e);
 	if (err) {
 		unplug(d);
 		return err;

@@ -16,6 +16,9 @@
  * touched by vCPUs; what the backend has not done by then completes on the drive's event loop. A
  * channel has one command at a time, as on the cable.
  *
+ * Accounting: a disk's are its commands, the accesses to registers while it is the selected one
+ * (the bus master's too) and the interrupts it raises. The Command register is the doorbell.
+ *
  * Lock order: a channel's lock, then leaves (PCI, interrupts, backend).
  */
 #ifndef DEVICES_EMULATED_IDE_H
@@ -28,6 +31,7 @@
 #include "devices/emulated/ide_spec.h"
 #include "devices/pci/pci.h"
 #include "devices/registers.h"
+#include "vmm/account.h"
 #include "vmm/event.h"
 #include "vmm/irq.h"
 
@@ -76,6 +80,7 @@ struct ide_drive {
 	struct block *block; /* NULL: nobody is there */
 	struct block_queue *backend;
 	struct event_loop *loop; /* its own; NULL: the main one */
+	struct account *account; /* the disk's; once set it stays */
 	char serial[21];
 	uint64_t sectors;
 
@@ -93,6 +98,7 @@ struct ide_drive {
 
 	/* The command being executed. */
 	const struct ide_command *command;
+	uint64_t taken; /* account_begin()'s stamp; 0: none is being executed */
 	enum ide_phase phase;
 	uint64_t at;	      /* sector */
 	uint32_t left;	      /* sectors that the backend has not had */
@@ -125,7 +131,7 @@ struct ide_channel {
 	unsigned index;
 	pthread_mutex_t lock; /* guards all below and both drives */
 	uint8_t control;      /* Device Control */
-	unsigned selected;
+	unsigned selected;    /* atomic for accounting's sake */
 	bool held;	      /* the machine is paused, or the bus may not be mastered */
 	bool level;	      /* INTRQ; atomic for the other channel's sake */
 	struct irq_line line; /* in compatibility mode */
@@ -149,10 +155,13 @@ struct ide {
 extern const struct bus_ops ide_block_ops, ide_control_ops, ide_compat_block_ops,
 	ide_compat_control_ops;
 extern const struct reg_table ide_registers;
-void ide_channel_reset(struct ide_channel *ch); /* power on; lock held */
-void ide_interrupt(struct ide_drive *d);	/* lock held */
-void ide_update_line(struct ide_channel *ch);	/* its mode has changed; lock held */
-void ide_signature(struct ide_drive *d);	/* lock held */
+/* Whose register accesses are now. Any thread, no lock needed. */
+struct account *ide_channel_account(const struct ide_channel *ch);
+void ide_channel_reset(struct ide_channel *ch);		/* power on; lock held */
+void ide_select(struct ide_channel *ch, unsigned unit); /* lock held */
+void ide_interrupt(struct ide_drive *d);		/* lock held */
+void ide_update_line(struct ide_channel *ch);		/* its mode has changed; lock held */
+void ide_signature(struct ide_drive *d);		/* lock held */
 
 /* ---- ide_bm.c ---- */
 
@@ -181,7 +190,8 @@ struct ide_command {
 };
 
 void ide_execute(struct ide_drive *d, uint8_t opcode);
-void ide_done(struct ide_drive *d);				   /* with an interrupt */
+void ide_ended(struct ide_drive *d); /* the command has, for accounting */
+void ide_done(struct ide_drive *d);  /* with an interrupt */
 void ide_fail(struct ide_drive *d, uint8_t error, uint8_t status); /* likewise */
 void ide_abort_command(struct ide_drive *d);
 void ide_diagnostic(struct ide_channel *ch);

@@ -241,4 +241,24 @@ static void bm_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 	pthread_mutex_unlock(&ch->lock);
 }
 
-const struct bus_ops ide_bm_ops = { .read = bm_read, .write = bm_write };
+static struct account *bm_owner(void *opaque, uint64_t offset)
+{
+	struct ide *ide = opaque;
+
+	return ide_channel_account(&ide->channel[offset / SPACING]);
+}
+
+static const char *bm_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	(void)write;
+	return reg_name(&ide_bm_registers, offset % SPACING, REG_RW, 0);
+}
+
+const struct bus_ops ide_bm_ops = {
+	.read = bm_read,
+	.write = bm_write,
+	.name = bm_name,
+	.owner = bm_owner,
+};

@@ -6,8 +6,17 @@
 
 /* ---- how a command ends ---------------------------------------------------------------------- */
 
+void ide_ended(struct ide_drive *d)
+{
+	account_end(d->account, d->taken);
+	d->taken = 0;
+}
+
 static void finish(struct ide_drive *d, uint8_t status, uint8_t error)
 {
+	if (status & ATA_ERR)
+		account_add(d->account, ACCOUNT_ERRORS, 1);
+	ide_ended(d);
 	d->phase = IDE_IDLE;
 	d->status = ATA_DRDY | ATA_DSC | status;
 	d->error = error;
@@ -37,7 +46,7 @@ void ide_diagnostic(struct ide_channel *ch)
 		return;
 	for (unsigned i = 0; i < IDE_DRIVES; i++)
 		ide_signature(&ch->drive[i]);
-	ch->selected = 0;
+	ide_select(ch, 0);
 	if (ch->drive[0].block)
 		ide_interrupt(&ch->drive[0]);
 }
@@ -252,6 +261,8 @@ void ide_execute(struct ide_drive *d, uint8_t opcode)
 {
 	const struct ide_command *c = &commands[opcode];
 
+	account_add(d->account, ACCOUNT_KICKS_EXIT, 1);
+	d->taken = account_begin(d->account, 1, 1);
 	d->command = c;
 	d->error = 0;
 	if (d->asleep || (!c->run && !c->kind)) {

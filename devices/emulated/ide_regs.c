@@ -7,6 +7,7 @@
 #include <linux/pci_regs.h>
 
 #include "devices/emulated/ide.h"
+#include "vmm/trace.h"
 
 enum {
 	DATA,
@@ -56,12 +57,13 @@ static bool is_native(const struct ide_channel *ch)
 	return pci_config_get8(&ch->ide->f, IDE_PROGIF) & 1u << 2 * ch->index;
 }
 
-/* One pin for all channels in native mode. */
-static void update_pin(struct ide *ide)
+/* One pin for all channels in native mode. *by: where a change came from. */
+static void update_pin(struct ide *ide, const struct ide_channel *by)
 {
 	bool level = false;
 
 	pthread_mutex_lock(&ide->pin_lock);
+	pci_intx_account(&ide->f, ide_channel_account(by));
 	for (unsigned i = 0; i < IDE_CHANNELS; i++)
 		level |= is_native(&ide->channel[i]) &&
 			 __atomic_load_n(&ide->channel[i].level, __ATOMIC_RELAXED);
@@ -70,6 +72,18 @@ static void update_pin(struct ide *ide)
 }
 
 /* INTRQ is driven by the selected device only, and by that only while nIEN is 0. */
+struct account *ide_channel_account(const struct ide_channel *ch)
+{
+	const struct ide_drive *d = &ch->drive[__atomic_load_n(&ch->selected, __ATOMIC_RELAXED)];
+
+	return d->account ? d->account : ch->drive[0].account;
+}
+
+void ide_select(struct ide_channel *ch, unsigned unit)
+{
+	__atomic_store_n(&ch->selected, unit, __ATOMIC_RELAXED);
+}
+
 void ide_update_line(struct ide_channel *ch)
 {
 	bool level = ch->drive[ch->selected].irq && !(ch->control & ATA_NIEN);
@@ -77,13 +91,18 @@ void ide_update_line(struct ide_channel *ch)
 	if (level && !ch->level)
 		ch->bm.status |= 0x04; /* the bus master sees the edge */
 	__atomic_store_n(&ch->level, level, __ATOMIC_RELAXED);
+	ch->line.account = ide_channel_account(ch);
 	irq_line_set(&ch->line, level && !is_native(ch));
-	update_pin(ch->ide);
+	update_pin(ch->ide, ch);
 }
 
 void ide_interrupt(struct ide_drive *d)
 {
 	d->irq = true;
+	if (d->ch->control & ATA_NIEN) { /* the driver polls */
+		account_add(d->account, ACCOUNT_IRQS_SUPPRESSED, 1);
+		trace_unwanted(d->account);
+	}
 	ide_update_line(d->ch);
 }
 
@@ -121,7 +140,7 @@ static void soft_reset(struct ide_channel *ch)
 		d->power = ATA_POWER_ACTIVE;
 		ide_signature(d);
 	}
-	ch->selected = 0;
+	ide_select(ch, 0);
 	ide_update_line(ch);
 }
 
@@ -212,7 +231,7 @@ static void write_reg(struct ide_channel *ch, int reg, uint8_t value)
 	for (unsigned i = 0; i < IDE_DRIVES; i++)
 		write_file(&ch->drive[i], reg, value);
 	if (reg == DEVICE) {
-		ch->selected = value & ATA_DEV ? 1 : 0;
+		ide_select(ch, value & ATA_DEV ? 1 : 0);
 		ide_update_line(ch);
 	}
 }
@@ -315,6 +334,35 @@ static void write_device_control(struct ide_channel *ch, uint8_t value)
 	pthread_mutex_unlock(&ch->lock);
 }
 
+/* ---- for accounting and traces --------------------------------------------------------------- */
+
+static struct account *channel_owner(void *opaque, uint64_t offset)
+{
+	(void)offset;
+	return ide_channel_account(opaque);
+}
+
+static const char *name_at(uint64_t offset, unsigned size, bool write)
+{
+	unsigned width = offset == 0 && size > 1 ? 2 : 1;
+	int reg = reg_find(&ide_registers, offset, width, write ? REG_WRITE : REG_READ, 0);
+
+	return reg < 0 ? NULL : registers[reg].name;
+}
+
+static const char *block_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	return name_at(offset, size, write);
+}
+
+static const char *control_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)offset; /* there is one register */
+	return name_at(CONTROL_BLOCK, size, write);
+}
+
 /* ---- native mode: BARs ----------------------------------------------------------------------- */
 
 static uint64_t block_read(void *opaque, uint64_t offset, unsigned size)
@@ -328,7 +376,12 @@ static void block_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 		write_block(opaque, offset, size, value);
 }
 
-const struct bus_ops ide_block_ops = { .read = block_read, .write = block_write };
+const struct bus_ops ide_block_ops = {
+	.read = block_read,
+	.write = block_write,
+	.name = block_name,
+	.owner = channel_owner,
+};
 
 #define NATIVE_CONTROL 2u /* in its BAR of 4 bytes; nothing else is there */
 
@@ -345,7 +398,12 @@ static void control_write(void *opaque, uint64_t offset, unsigned size, uint64_t
 		write_device_control(opaque, (uint8_t)value);
 }
 
-const struct bus_ops ide_control_ops = { .read = control_read, .write = control_write };
+const struct bus_ops ide_control_ops = {
+	.read = control_read,
+	.write = control_write,
+	.name = control_name,
+	.owner = channel_owner,
+};
 
 /* ---- compatibility mode: the ports of old ---------------------------------------------------- */
 
@@ -363,6 +421,8 @@ static void compat_block_write(void *opaque, uint64_t offset, unsigned size, uin
 const struct bus_ops ide_compat_block_ops = {
 	.read = compat_block_read,
 	.write = compat_block_write,
+	.name = block_name,
+	.owner = channel_owner,
 };
 
 /* A range of one byte. */
@@ -383,4 +443,6 @@ static void compat_control_write(void *opaque, uint64_t offset, unsigned size, u
 const struct bus_ops ide_compat_control_ops = {
 	.read = compat_control_read,
 	.write = compat_control_write,
+	.name = control_name,
+	.owner = channel_owner,
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "devices/emulated/ide.h"
+#include "vmm/trace.h"
 
 static void busy(struct ide_drive *d)
 {
@@ -34,6 +35,7 @@ static void submit(struct ide_drive *d, enum block_op op, uint64_t length, int n
 		.done = done,
 	};
 	d->in_flight = true;
+	trace_detail(d->account, d->taken, block_op_name(op), d->request.offset, length);
 	block_queue_submit(d->backend, &d->request);
 	block_queue_kick(d->backend);
 }
@@ -93,12 +95,20 @@ static void advance(struct ide_drive *d)
 
 static void load(struct ide_drive *d);
 
+/* A DRQ block goes word by word through the buffer. */
+static void through_port(struct ide_drive *d, enum account_counter way, unsigned len)
+{
+	account_add(d->account, way, len);
+	account_add(d->account, ACCOUNT_COPIED, len);
+}
+
 /* The next DRQ block of what is in the buffer. */
 static void offer(struct ide_drive *d)
 {
 	d->end = d->pos + d->block_size < d->filled ? d->pos + d->block_size : d->filled;
 	d->phase = IDE_PIO_IN;
 	d->status = ATA_DRDY | ATA_DSC | ATA_DRQ;
+	through_port(d, ACCOUNT_BYTES_IN, d->end - d->pos);
 	ide_interrupt(d);
 }
 
@@ -177,6 +187,7 @@ uint32_t ide_data_read(struct ide_drive *d, unsigned size)
 	} else {
 		d->phase = IDE_IDLE; /* the last block ends without an interrupt */
 		d->status = ATA_DRDY | ATA_DSC;
+		ide_ended(d);
 	}
 	return value;
 }
@@ -190,6 +201,7 @@ void ide_data_write(struct ide_drive *d, unsigned size, uint32_t value)
 	d->pos += size;
 	if (d->pos < d->end)
 		return;
+	through_port(d, ACCOUNT_BYTES_OUT, d->end);
 	busy(d);
 	submit_buffer(d, BLOCK_WRITE, d->end, stored);
 }
@@ -205,6 +217,8 @@ static void moved(struct block_request *request, int result)
 			ide_bm_finished(d->ch);
 		return;
 	}
+	account_add(d->account, request->op == BLOCK_READ ? ACCOUNT_BYTES_IN : ACCOUNT_BYTES_OUT,
+		    request->length);
 	advance(d);
 	if (d->left) {
 		ide_dma_continue(d->ch);
@@ -221,6 +235,8 @@ static void collect(struct ide_drive *d, unsigned n)
 		memcpy(d->buffer + d->filled, d->iov[i].iov_base, d->iov[i].iov_len);
 		d->filled += (unsigned)d->iov[i].iov_len;
 	}
+	account_add(d->account, ACCOUNT_BYTES_OUT, d->filled - d->pos);
+	account_add(d->account, ACCOUNT_COPIED, d->filled - d->pos);
 	d->left -= (d->filled - d->pos) / BLOCK_SECTOR;
 	d->pos = d->filled;
 	if (d->left)
@@ -345,6 +361,7 @@ void ide_cancel(struct ide_drive *d)
 	}
 	d->phase = IDE_IDLE;
 	d->left = 0;
+	d->taken = 0; /* nobody waits for it */
 }
 
 void ide_settle(struct ide_channel *ch)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "devices/emulated/ide.h"
+#include "vmm/trace.h"
 
 #define TRIM 0x01u /* of the Features register */
 
@@ -48,6 +49,8 @@ static void next(struct ide_drive *d)
 			.done = discarded,
 		};
 		d->in_flight = true;
+		trace_detail(d->account, d->taken, block_op_name(BLOCK_DISCARD), d->request.offset,
+			     d->request.length);
 		block_queue_submit(d->backend, &d->request);
 		block_queue_kick(d->backend);
 		return;

@@ -182,6 +182,7 @@ static int make(struct nvme *n, const struct device_config *config, struct error
 		.completed = admin_completed,
 		.opaque = n,
 		.name = n->dev.name,
+		.account = n->dev.account,
 	};
 	int err = nvme_events_init(n, e);
 

@@ -16,6 +16,9 @@
  * rings, with doorbell=ioeventfd by the queue's event loop; what completes later comes on that loop
  * either way. Nobody waits for another thread's loop.
  *
+ * Accounting is about the I/O queues: their doorbells, commands, bytes. What the admin queue does
+ * shows as register accesses and interrupts.
+ *
  * Lock order: n->lock, an SQ's lock, then leaves: a CQ's lock, n->errors_lock, those of PCI and
  * interrupts. What runs with an SQ's lock held never takes n->lock.
  */
@@ -28,6 +31,7 @@
 #include "devices/device.h"
 #include "devices/emulated/nvme_spec.h"
 #include "devices/pci/pci.h"
+#include "vmm/account.h"
 #include "vmm/event.h"
 #include "vmm/log.h"
 
@@ -77,6 +81,7 @@ struct nvme_request {
 	struct block_request block; /* first */
 	struct nvme_sq *sq;
 	struct nvme_request *next; /* free */
+	uint64_t taken;		   /* account_begin()'s stamp */
 	uint16_t cid;
 	uint32_t nsid;
 	uint64_t slba;
@@ -112,6 +117,7 @@ struct nvme_sq {
 	bool bound;		       /* the doorbell signals kick.fd; n->lock */
 	bool serving;
 	bool throttled; /* stopped for want of a request */
+	unsigned in_flight;
 	struct nvme_request *pool, *free;
 	struct nvme_counts counts; /* since power on */
 };
@@ -223,8 +229,8 @@ struct nvme_counts nvme_counts(struct nvme *n);
 
 /* ---- nvme_io.c; sq->lock held ---- */
 
-/* Starts a command, or completes it at once. r is a free request; false: it was not needed. */
-bool nvme_io_start(struct nvme_sq *sq, const struct nvme_command *c, struct nvme_request *r);
+/* Starts a command, or completes it at once; there is a free request. */
+void nvme_io_start(struct nvme_sq *sq, const struct nvme_command *c);
 /* What a backend's result means to the driver. */
 uint16_t nvme_block_status(enum block_op op, int result);
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "devices/emulated/nvme.h"
+#include "vmm/trace.h"
 
 /* One discard for the backend, so that a reset never waits long. In bytes. */
 #define MAX_DISCARD (1ull << 30)
@@ -28,41 +29,51 @@ uint16_t nvme_block_status(enum block_op op, int result)
 	}
 }
 
-static void release(struct nvme_request *r)
-{
-	r->next = r->sq->free;
-	r->sq->free = r;
-}
-
+/* The request's last word; it may be used again. */
 static void finish(struct nvme_request *r, uint16_t status)
 {
 	struct nvme_sq *sq = r->sq;
 
-	if (status)
+	if (status) {
 		status = nvme_error_note(sq->n, sq->id, r->cid, status, r->nsid, r->slba);
-	release(r);
+		account_add(sq->n->dev.account, ACCOUNT_ERRORS, 1);
+	}
+	sq->in_flight--;
+	r->next = sq->free;
+	sq->free = r;
+	account_end(sq->n->dev.account, r->taken);
 	nvme_sq_complete(sq, r->cid, status);
+}
+
+/* Data that went its way, for the driver's log and for ours. */
+static void moved(struct nvme_sq *sq, uint64_t *bytes, enum account_counter counter, uint64_t n)
+{
+	*bytes += n;
+	account_add(sq->n->dev.account, counter, n);
 }
 
 static void done(struct block_request *block, int result)
 {
 	struct nvme_request *r = (struct nvme_request *)block; /* first member */
 	struct nvme_counts *counts = &r->sq->counts;
+	uint64_t length = result ? 0 : block->length;
 
 	if (result)
 		counts->media_errors++;
 	if (block->op == BLOCK_READ) {
 		counts->reads++;
-		counts->bytes_read += result ? 0 : block->length;
+		moved(r->sq, &counts->bytes_read, ACCOUNT_BYTES_IN, length);
 	} else if (block->op == BLOCK_WRITE) {
 		counts->writes++;
-		counts->bytes_written += result ? 0 : block->length;
+		moved(r->sq, &counts->bytes_written, ACCOUNT_BYTES_OUT, length);
 	}
 	finish(r, nvme_block_status(block->op, result));
 }
 
 static void submit(struct nvme_request *r)
 {
+	trace_detail(r->sq->n->dev.account, r->taken, block_op_name(r->block.op), r->block.offset,
+		     r->block.length);
 	block_queue_submit(r->sq->backend, &r->block);
 }
 
@@ -209,42 +220,41 @@ static uint16_t check(const struct nvme_sq *sq, const struct nvme_command *c)
 	return sq->held & NVME_HOLD_FORMAT ? NVME_SC_FORMAT_IN_PROGRESS : NVME_SC_SUCCESS;
 }
 
-bool nvme_io_start(struct nvme_sq *sq, const struct nvme_command *c, struct nvme_request *r)
+static uint16_t execute(struct nvme_request *r, const struct nvme_command *c)
 {
-	uint16_t status = check(sq, c);
+	switch (c->opcode) {
+	case NVME_READ:
+		return read_or_write(r, c, BLOCK_READ);
+	case NVME_WRITE:
+		return read_or_write(r, c, BLOCK_WRITE);
+	case NVME_FLUSH:
+		return flush(r);
+	case NVME_WRITE_ZEROES:
+		return write_zeroes(r, c);
+	case NVME_DSM:
+		return manage(r, c);
+	default:
+		return NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
+	}
+}
 
+void nvme_io_start(struct nvme_sq *sq, const struct nvme_command *c)
+{
+	struct nvme_request *r = sq->free;
+	uint16_t status;
+
+	sq->free = r->next;
 	r->block = (struct block_request){ .done = done };
 	r->sq = sq;
+	r->taken = account_begin(sq->n->dev.account, 1, ++sq->in_flight);
 	r->cid = c->cid;
 	r->nsid = c->nsid;
 	r->slba = 0;
 	r->range = r->ranges = 0;
 	r->rest = r->at = 0;
-	if (!status) {
-		switch (c->opcode) {
-		case NVME_READ:
-			status = read_or_write(r, c, BLOCK_READ);
-			break;
-		case NVME_WRITE:
-			status = read_or_write(r, c, BLOCK_WRITE);
-			break;
-		case NVME_FLUSH:
-			status = flush(r);
-			break;
-		case NVME_WRITE_ZEROES:
-			status = write_zeroes(r, c);
-			break;
-		case NVME_DSM:
-			status = manage(r, c);
-			break;
-		default:
-			status = NVME_SC_INVALID_OPCODE | NVME_SC_DNR;
-		}
-	}
-	if (status == NVME_LATER)
-		return true;
-	if (status)
-		status = nvme_error_note(sq->n, sq->id, c->cid, status, c->nsid, r->slba);
-	nvme_sq_complete(sq, c->cid, status);
-	return false;
+	status = check(sq, c);
+	if (!status)
+		status = execute(r, c);
+	if (status != NVME_LATER)
+		finish(r, status);
 }

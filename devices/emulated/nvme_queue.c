@@ -7,6 +7,7 @@
  * queue stops submission queues and loses nothing.
  */
 #include "devices/emulated/nvme.h"
+#include "vmm/trace.h"
 
 static uint32_t distance(const struct nvme_cq *cq, uint32_t from, uint32_t to)
 {
@@ -148,19 +149,29 @@ void nvme_cq_post(struct nvme_cq *cq, uint16_t sqid, uint32_t sqhd, uint16_t cid
 	pthread_mutex_unlock(&cq->lock);
 }
 
+/* The driver polls. */
+static void unwanted(struct account *account)
+{
+	account_add(account, ACCOUNT_IRQS_SUPPRESSED, 1);
+	trace_unwanted(account);
+}
+
 void nvme_cq_notify(struct nvme_cq *cq)
 {
 	struct pci_function *f = &cq->n->f;
-	bool send = false;
+	bool posted, send;
 
 	pthread_mutex_lock(&cq->lock);
-	if (cq->posted) {
+	posted = cq->posted;
+	send = posted && cq->ien;
+	if (posted) {
 		cq->posted = false;
 		look_at_shadow(cq);
 		set_event(cq);
-		send = cq->ien;
 	}
 	pthread_mutex_unlock(&cq->lock);
+	if (posted && !send)
+		unwanted(cq->n->dev.account);
 	if (!send)
 		return;
 	if (pci_msix_enabled(f))

@@ -279,4 +279,15 @@ static void bar_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 		write32(n, offset + 4, (uint32_t)(value >> 32));
 }
 
-const struct bus_ops nvme_bar_ops = { .read = bar_read, .write = bar_write };
+static const char *bar_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	int reg = reg_find(&nvme_registers, offset, size < 4 ? size : 4,
+			   write ? REG_WRITE : REG_READ, 0);
+
+	(void)opaque;
+	if (reg == DOORBELL)
+		return (offset - NVME_DOORBELLS) / 4 & 1 ? "CQyHDBL" : "SQyTDBL";
+	return reg < 0 ? NULL : registers[reg].name;
+}
+
+const struct bus_ops nvme_bar_ops = { .read = bar_read, .write = bar_write, .name = bar_name };

@@ -14,17 +14,30 @@
 #include <unistd.h>
 
 #include "devices/emulated/nvme.h"
+#include "vmm/trace.h"
 
 /* Commands between two kicks of the backend, and in one turn of a loop or exit of a vCPU. */
 #define BATCH  64u
 #define BUDGET 256u
 
-void nvme_sq_wake(struct nvme_sq *sq)
+static void account(struct nvme_sq *sq, enum account_counter counter, uint64_t n)
+{
+	account_add(sq->n->dev.account, counter, n);
+}
+
+static void signal_loop(struct nvme_sq *sq)
 {
 	uint64_t one = 1;
 
+	account(sq, ACCOUNT_SYSCALLS, 1);
 	while (write(sq->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		continue;
+}
+
+void nvme_sq_wake(struct nvme_sq *sq)
+{
+	account(sq, ACCOUNT_KICKS_OWN, 1);
+	signal_loop(sq);
 }
 
 void nvme_sq_complete(struct nvme_sq *sq, uint16_t cid, uint16_t status)
@@ -76,17 +89,12 @@ static bool more_after_event(struct nvme_sq *sq)
 
 static void fetch(struct nvme_sq *sq)
 {
-	struct nvme_request *r = sq->free;
 	struct nvme_command c;
 
 	memcpy(&c, &sq->entry[sq->head], sizeof(c));
 	if (++sq->head == sq->size)
 		sq->head = 0;
-	sq->free = r->next;
-	if (!nvme_io_start(sq, &c, r)) {
-		r->next = sq->free;
-		sq->free = r;
-	}
+	nvme_io_start(sq, &c);
 }
 
 /* Up to n commands; how many. *stopped: it cannot go on before something else has ended. */
@@ -146,14 +154,21 @@ static void serve(struct nvme_sq *sq)
 		block_queue_kick(sq->backend); /* nothing more came */
 }
 
+static void serve_now(struct nvme_sq *sq)
+{
+	trace_kick_taken(sq->n->dev.account);
+	pthread_mutex_lock(&sq->lock);
+	serve(sq);
+	pthread_mutex_unlock(&sq->lock);
+}
+
 static void kicked(void *opaque, uint32_t events)
 {
 	struct nvme_sq *sq = opaque;
 
 	(void)events;
-	pthread_mutex_lock(&sq->lock);
-	serve(sq);
-	pthread_mutex_unlock(&sq->lock);
+	account(sq, ACCOUNT_WAKEUPS, 1);
+	serve_now(sq);
 }
 
 void nvme_sq_ring(struct nvme_sq *sq, uint32_t value)
@@ -162,11 +177,13 @@ void nvme_sq_ring(struct nvme_sq *sq, uint32_t value)
 		nvme_bad_doorbell(sq->n, NVME_EVENT_INVALID_DOORBELL);
 		return;
 	}
+	account(sq, ACCOUNT_KICKS_EXIT, 1);
+	trace_kick(sq->n->dev.account);
 	__atomic_store_n(&sq->doorbell, value, __ATOMIC_RELEASE);
 	if (sq->n->inline_doorbells)
-		kicked(sq, 0);
+		serve_now(sq);
 	else
-		nvme_sq_wake(sq);
+		signal_loop(sq);
 }
 
 /* ---- starting, stopping, holding ------------------------------------------------------------- */
@@ -198,6 +215,7 @@ int nvme_sq_start(struct nvme_sq *sq, const struct nvme_command *entry, uint32_t
 	sq->cq = cq;
 	sq->shadow_tail = sq->event = NULL;
 	sq->throttled = false;
+	sq->in_flight = 0;
 	sq->held = sq->n->held;
 	__atomic_store_n(&sq->doorbell, 0, __ATOMIC_RELAXED);
 	err = make_pool(sq);
@@ -278,6 +296,7 @@ int nvme_sq_init(struct nvme *n, unsigned id, bool iothread, struct error *e)
 		.completed = completed,
 		.opaque = sq,
 		.name = n->dev.name,
+		.account = n->dev.account,
 	};
 	char name[16];
 	int err;
@@ -287,6 +306,7 @@ int nvme_sq_init(struct nvme *n, unsigned id, bool iothread, struct error *e)
 		sq->loop = event_loop_create(name, e);
 		if (!sq->loop)
 			return -ENOMEM;
+		event_loop_account(sq->loop, n->dev.account);
 		backend.loop = sq->loop;
 		backend.may_wait = !n->inline_doorbells;
 	}
@@ -300,6 +320,9 @@ int nvme_sq_init(struct nvme *n, unsigned id, bool iothread, struct error *e)
 	err = sq->kick.fd < 0 ? -errno : event_add(backend.loop, &sq->kick);
 	if (err)
 		return error_set_errno(e, err, "cannot make a doorbell");
+	/* Only there does the guest ring it. */
+	if (!n->inline_doorbells)
+		account_watch_kicks(n->dev.account, sq->kick.fd);
 	err = block_queue_create(&sq->backend, n->block, &backend, e);
 	if (err)
 		return err;
@@ -309,6 +332,7 @@ int nvme_sq_init(struct nvme *n, unsigned id, bool iothread, struct error *e)
 void nvme_sq_destroy(struct nvme_sq *sq)
 {
 	event_del(&sq->kick);
+	account_unwatch_kicks(sq->n->dev.account, sq->kick.fd);
 	block_queue_destroy(sq->backend);
 	event_loop_destroy(sq->loop);
 	if (sq->kick.fd >= 0)

@@ -45,6 +45,13 @@ void pci_intx_set(struct pci_function *f, bool level)
 	pthread_mutex_unlock(&f->lock);
 }
 
+void pci_intx_account(struct pci_function *f, struct account *account)
+{
+	pthread_mutex_lock(&f->lock);
+	f->intx.account = account;
+	pthread_mutex_unlock(&f->lock);
+}
+
 int pci_intx_bind(struct pci_function *f, int trigger, int resample)
 {
 	int err;

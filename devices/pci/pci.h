@@ -248,6 +248,8 @@ bool pci_bus_master(const struct pci_function *f); /* may it DMA now? */
 
 /* Drives INTA#; the guest may have it disabled. Any thread. */
 void pci_intx_set(struct pci_function *f, bool level);
+/* Whose interrupts they are from now on; at first the function's device's. */
+void pci_intx_account(struct pci_function *f, struct account *account);
 
 /* Hands the pin to a pair of eventfds, see irq_line_bind(); the guest's Disable bit is not seen. */
 int pci_intx_bind(struct pci_function *f, int trigger, int resample);

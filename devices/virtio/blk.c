@@ -73,18 +73,11 @@ static void done(struct block_request *block, int result)
 
 static void submit(struct blk_request *r)
 {
-	static const char *const names[] = {
-		[BLOCK_READ] = "read",
-		[BLOCK_WRITE] = "write",
-		[BLOCK_FLUSH] = "flush",
-		[BLOCK_DISCARD] = "discard",
-		[BLOCK_WRITE_ZEROES] = "write zeroes",
-	};
 	struct blk *blk = blk_of(r->vq->v);
 
 	r->block.done = done;
-	trace_detail(blk->v.dev.account, r->chain->taken, names[r->block.op], r->block.offset,
-		     r->block.length);
+	trace_detail(blk->v.dev.account, r->chain->taken, block_op_name(r->block.op),
+		     r->block.offset, r->block.length);
 	block_queue_submit(blk->queue[r->vq->index].backend, &r->block);
 }
 

@@ -273,6 +273,7 @@ Test(ide_data, dma, .timeout = 60)
 	dma_of_all_shapes("", false);
 	dma_of_all_shapes("", true);
 	dma_of_all_shapes("iothread=off", false);
+	dma_of_all_shapes("engine=threads", false);
 }
 
 /* Longer and shorter descriptor tables than the transfer, as the bus master's document has it. */

@@ -77,6 +77,8 @@ Test(nvme_io, commands, .timeout = 60)
 	good_commands("doorbell=exit");
 	good_commands("doorbell=exit,iothread=off");
 	good_commands("doorbell=ioeventfd,iothread=off");
+	good_commands("engine=threads");
+	good_commands("doorbell=exit,engine=threads");
 }
 
 Test(nvme_io, deallocate, .timeout = 30)

@@ -17,6 +17,9 @@ static struct nvrig *plug(const char *keys, struct stub_block *stub)
 	int fd;
 
 	r->v = vrig_create();
+	r->v->host.accounts = accounts_create();
+	bus_set_account(r->v->host.mmio, account_machine(r->v->host.accounts), ACCOUNT_MMIO_READS,
+			ACCOUNT_MMIO_WRITES);
 	r->stub = stub;
 	strcpy(r->path, "/tmp/mvm-nvme-XXXXXX");
 	fd = mkstemp(r->path);
@@ -56,7 +59,10 @@ struct nvrig *nvrig_create_stub(const char *keys)
 
 void nvrig_destroy(struct nvrig *r)
 {
+	struct accounts *accounts = r->v->host.accounts;
+
 	vrig_destroy(r->v);
+	accounts_destroy(accounts);
 	unlink(r->path);
 	free(r);
 }
@@ -152,7 +158,8 @@ uint16_t nvrig_push(struct nvrig *r, unsigned id, struct nvme_command c)
 {
 	struct nvrig_queue *q = &r->queue[id];
 
-	c.cid = ++r->cid;
+	c.cid = __atomic_add_fetch(&r->cid, 1,
+				   __ATOMIC_RELAXED); /* some tests have several vCPUs */
 	memcpy(nvrig_at(r, q->sq + q->tail * sizeof(c), sizeof(c)), &c, sizeof(c));
 	q->tail = (q->tail + 1) % q->size;
 	return c.cid;

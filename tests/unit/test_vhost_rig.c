@@ -243,7 +243,8 @@ unsigned fake_serve(struct fake_vhost *f, unsigned ring, unsigned max)
 	return n;
 }
 
-/* A kick is the backend's only while the ring is: once stopped, it must not eat the next owner's. */
+/* A kick is the backend's only while the ring is: once stopped, it must not eat the next owner's.
+ */
 static bool take_kick(struct fake_vhost *f, unsigned ring)
 {
 	struct fake_ring *r = &f->ring[ring];
