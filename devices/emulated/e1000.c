@@ -61,6 +61,13 @@ void e1000_signal(const struct event_source *source)
 		continue;
 }
 
+void e1000_wake(struct e1000 *e, const struct event_source *source)
+{
+	e1000_account(e, ACCOUNT_WAKEUPS, 1);
+	e1000_account(e, ACCOUNT_SYSCALLS, 1);
+	e1000_signal(source);
+}
+
 void e1000_turn_end(struct e1000 *e)
 {
 	e1000_irq_turn_end(e);
@@ -156,22 +163,6 @@ void e1000_set_link(struct device *dev, bool up)
 	if (e1000_phy_set_cable(&e->phy, up))
 		e1000_link_changed(e);
 	e1000_unlock(e);
-}
-
-void e1000_get_counters(struct device *dev, struct e1000_counters *out)
-{
-	struct e1000 *e = e1000_of(dev);
-
-	*out = (struct e1000_counters){
-		.accesses = __atomic_load_n(&e->accesses, __ATOMIC_RELAXED),
-		.doorbells = __atomic_load_n(&e->tail_writes, __ATOMIC_RELAXED),
-		.kicks = e1000_doorbells_kicks(e),
-		.wakeups = __atomic_load_n(&e->wakeups, __ATOMIC_RELAXED),
-	};
-	pthread_mutex_lock(&e->irq.lock);
-	out->interrupts = e->irq.interrupts;
-	out->throttled = e->irq.throttled;
-	pthread_mutex_unlock(&e->irq.lock);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -365,6 +356,7 @@ static int make_loop(struct e1000 *e, const struct device_config *config, struct
 		if (!e->loop)
 			return -ENOMEM;
 		e->own_loop = true;
+		event_loop_account(e->loop, e->dev.account);
 	}
 	ret = make_signal(e, &e->tx.kick, tx_kicked);
 	if (!ret)
@@ -397,6 +389,7 @@ static int build(struct e1000 *e, const struct device_config *config, struct err
 	reset_registers(e);
 	e->offload = device_config_bool(config, "offloads") ? net_info(e->net)->offloads : 0;
 	e->backend = net_queue(e->net, 0);
+	net_queue_account(e->backend, e->dev.account);
 	ret = net_queue_start(e->backend, e->loop, &client, e, err);
 	if (ret)
 		return ret;

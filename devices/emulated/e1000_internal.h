@@ -58,7 +58,6 @@ struct e1000_irq {
 	uint64_t deadline[E1000_TIMERS]; /* 0: not running */
 	uint64_t armed;			 /* when `timer` fires; 0: it does not */
 	struct event_timer timer;
-	uint64_t interrupts, throttled;
 };
 
 /* ---- transmit ---- */
@@ -97,6 +96,7 @@ struct e1000_tx_out {
 	bool cutting;
 	size_t done; /* payload bytes */
 	uint32_t index;
+	uint64_t taken; /* account_begin()'s stamp */
 };
 
 struct e1000_tx {
@@ -175,8 +175,6 @@ struct e1000 {
 	struct e1000_irq irq;
 	struct e1000_doorbells *doorbells; /* NULL: doorbell=exit */
 	struct log_limit bad_ring;
-	/* atomics */
-	uint64_t accesses, tail_writes, wakeups;
 };
 
 static inline struct e1000 *e1000_of(struct device *dev)
@@ -207,9 +205,9 @@ static inline bool e1000_wanted(const struct e1000 *e)
 	return __atomic_load_n(&e->waiters, __ATOMIC_RELAXED) != 0;
 }
 
-static inline void e1000_count_event(uint64_t *counter)
+static inline void e1000_account(struct e1000 *e, enum account_counter counter, uint64_t n)
 {
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+	account_add(e->dev.account, counter, n);
 }
 
 /* Statistics: they stick at their maximum. Lock held. */
@@ -220,6 +218,8 @@ void e1000_stat_sizes(struct e1000 *e, unsigned size, size_t len, uint64_t n);
 
 /* Signals an eventfd of ours. Any thread. */
 void e1000_signal(const struct event_source *source);
+/* The same for a doorbell that came as an exit: the loop is woken by it. */
+void e1000_wake(struct e1000 *e, const struct event_source *source);
 /* For the loop: the lock is let go, and those who waited for it get it. */
 void e1000_turn_end(struct e1000 *e);
 
@@ -308,6 +308,5 @@ void e1000_doorbells_want(struct e1000 *e, uint32_t value);
  * never hear of it, and is to be woken. Any thread; no lock of ours held, or `lock`.
  */
 bool e1000_doorbells_drain(struct e1000 *e);
-uint64_t e1000_doorbells_kicks(const struct e1000 *e);
 
 #endif

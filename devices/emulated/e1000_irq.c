@@ -42,8 +42,6 @@ static void drive(struct e1000 *e, bool level)
 	if (e->irq.level == level)
 		return;
 	e->irq.level = level;
-	if (level)
-		e->irq.interrupts++;
 	pci_intx_set(&e->f, level);
 }
 
@@ -65,7 +63,7 @@ static void update(struct e1000 *e)
 		earliest = irq->asserted + (uint64_t)irq->itr * ITR_NS;
 		if (irq->asserted && now < earliest) {
 			if (!irq->deadline[E1000_TIMER_ITR])
-				irq->throttled++;
+				e1000_account(e, ACCOUNT_IRQS_SUPPRESSED, 1);
 			irq->deadline[E1000_TIMER_ITR] = earliest;
 			arm(irq, now);
 			return;

@@ -9,6 +9,7 @@
  * Interrupt registers and tails are served without the card's lock: see e1000_internal.h.
  */
 #include "devices/emulated/e1000_internal.h"
+#include "vmm/trace.h"
 
 #define MDIC_KEEPS                                                                                 \
 	(MDIC_DATA | 0x1fu << MDIC_REG_SHIFT | 0x1fu << MDIC_PHY_SHIFT | MDIC_OP | MDIC_I)
@@ -237,7 +238,8 @@ static void write_register(struct e1000 *e, unsigned offset, uint32_t value)
 		e1000_irq_write(e, offset, value);
 		return;
 	case E1000_TDT:
-		e1000_count_event(&e->tail_writes);
+		e1000_account(e, ACCOUNT_KICKS_EXIT, 1);
+		trace_kick(e->dev.account);
 		/* What came through eventfds before is older. */
 		if (e->doorbells) {
 			e1000_doorbells_drain(e);
@@ -280,21 +282,28 @@ static void write_any(struct e1000 *e, uint64_t offset, unsigned size, uint64_t 
 
 static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned size)
 {
-	struct e1000 *e = opaque;
-
-	e1000_count_event(&e->accesses);
-	return read_any(e, offset, size);
+	return read_any(opaque, offset, size);
 }
 
 static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
-	struct e1000 *e = opaque;
-
-	e1000_count_event(&e->accesses);
-	write_any(e, offset, size, value);
+	write_any(opaque, offset, size, value);
 }
 
-const struct bus_ops e1000_mmio_ops = { .read = mmio_read, .write = mmio_write };
+static const char *mmio_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	const struct reg *r = offset < E1000_CSR_SIZE ? row_of(opaque, (unsigned)offset) : NULL;
+
+	(void)size;
+	(void)write;
+	return r ? r->name : NULL;
+}
+
+const struct bus_ops e1000_mmio_ops = {
+	.read = mmio_read,
+	.write = mmio_write,
+	.name = mmio_name,
+};
 
 /* Section 13.3.1: IOADDR takes 32-bit writes only; addresses past the registers reach nothing. */
 static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
@@ -303,7 +312,6 @@ static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
 	uint32_t address = __atomic_load_n(&e->ioaddr, __ATOMIC_RELAXED);
 	uint64_t value = 0;
 
-	e1000_count_event(&e->accesses);
 	if (offset < E1000_IO_DATA) {
 		value = address >> 8 * offset;
 		if (offset + size > E1000_IO_DATA && address < E1000_BAR_SIZE)
@@ -319,7 +327,6 @@ static void io_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 	struct e1000 *e = opaque;
 	uint32_t address;
 
-	e1000_count_event(&e->accesses);
 	if (size != 4)
 		return;
 	if (offset == E1000_IO_ADDR) {
@@ -331,4 +338,12 @@ static void io_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 		write_any(e, address & ~3u, 4, value);
 }
 
-const struct bus_ops e1000_io_ops = { .read = io_read, .write = io_write };
+static const char *io_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	(void)write;
+	return offset < E1000_IO_DATA ? "IOADDR" : "IODATA";
+}
+
+const struct bus_ops e1000_io_ops = { .read = io_read, .write = io_write, .name = io_name };
