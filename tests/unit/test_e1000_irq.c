@@ -23,8 +23,6 @@ Test(e1000_irq, causes_and_masks)
 	for (unsigned bit = 0; bit < 17; bit++) {
 		uint32_t mask = 1u << bit;
 
-		if (!(ICR_CAUSES & mask))
-			continue;
 		erig_set(r, E1000_IMC, ~0u);
 		erig_set(r, E1000_ICS, mask);
 		cr_assert(!erig_pin(r));
@@ -47,6 +45,33 @@ Test(e1000_irq, causes_and_masks)
 	vrig_write(r->v, r->v->config + PCI_COMMAND, 2,
 		   PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE);
 	cr_assert(!erig_pin(r));
+	erig_destroy(r);
+}
+
+/*
+ * What Linux's driver does in `ethtool -t`, for each of the low ten bits. Two of them are reserved;
+ * on the chip they latch like the others.
+ */
+Test(e1000_irq, self_test_of_the_driver)
+{
+	struct erig *r = erig_create(0, "");
+
+	erig_set(r, E1000_IMC, ~0u);
+	for (unsigned bit = 0; bit < 10; bit++) {
+		uint32_t mask = 1u << bit, others = ~mask & 0x7fff;
+
+		erig_set(r, E1000_IMC, mask);
+		erig_set(r, E1000_ICS, mask);
+		cr_assert(!erig_pin(r), "cause %u is masked", bit);
+		erig_set(r, E1000_IMS, mask);
+		erig_set(r, E1000_ICS, mask);
+		cr_assert(erig_pin(r), "cause %u is not", bit);
+		cr_assert(erig_get(r, E1000_ICR) & mask, "cause %u was told", bit);
+		cr_assert(!erig_pin(r));
+		erig_set(r, E1000_IMC, others);
+		erig_set(r, E1000_ICS, others);
+		cr_assert(!erig_pin(r), "only cause %u is not masked", bit);
+	}
 	erig_destroy(r);
 }
 
