@@ -109,8 +109,27 @@ bool e1000_loops(const struct e1000 *e)
 	return e1000_phy_loops(&e->phy) || (e1000_get(e, E1000_RCTL) & RCTL_LBM) == RCTL_LBM_MAC;
 }
 
+void e1000_publish_status(struct e1000 *e)
+{
+	uint32_t ctrl = e1000_get(e, E1000_CTRL), status = 0;
+	unsigned speed = e->phy.speed;
+	bool full = e->phy.full_duplex;
+
+	if (ctrl & CTRL_FRCSPD)
+		speed = (ctrl & CTRL_SPEED) >> 8;
+	if (ctrl & CTRL_FRCDPLX)
+		full = ctrl & CTRL_FD;
+	if (e1000_link_up(e))
+		status |= STATUS_LU;
+	if (full)
+		status |= STATUS_FD;
+	status |= speed << STATUS_SPEED_SHIFT | (unsigned)e->phy.speed << STATUS_ASDV_SHIFT;
+	__atomic_store_n(&e->status, status, __ATOMIC_SEQ_CST);
+}
+
 void e1000_link_changed(struct e1000 *e)
 {
+	e1000_publish_status(e); /* before its interrupt */
 	e1000_irq_cause(e, ICR_LSC);
 	e1000_signal(&e->tx.kick);
 	e1000_signal(&e->rx.kick);
@@ -140,6 +159,7 @@ static void reset_registers(struct e1000 *e)
 	if (pba)
 		e->reg[E1000_PBA / 4] = pba;
 	e1000_load_eeprom(e);
+	e1000_publish_status(e);
 }
 
 void e1000_reset_mac(struct e1000 *e)
@@ -280,6 +300,7 @@ static void reset(struct device *dev)
 	e1000_reset_mac(e);
 	memset(e->reg + E1000_CSR_SIZE / 4, 0, E1000_BAR_SIZE - E1000_CSR_SIZE);
 	e1000_phy_reset(&e->phy);
+	e1000_publish_status(e);
 	__atomic_store_n(&e->ioaddr, 0, __ATOMIC_RELAXED);
 	e1000_unlock(e);
 }

@@ -10,9 +10,9 @@
  * both directions and runs the timers. vCPU threads access registers. `lock` guards the register
  * file and all of both rings' state; the I/O thread holds it for one turn, which is bounded. What a
  * driver touches while traffic flows goes round it, so that no vCPU waits for a turn to end: the
- * interrupt registers have a lock of their own, and the tails are atomics. Order: lock, irq.lock,
- * then those of PCI (devices/pci/pci.h). Backends are called with `lock` held and call back
- * without.
+ * interrupt registers have a lock of their own, and the tails and STATUS, which drivers read to
+ * flush their writes, are atomics. Order: lock, irq.lock, then those of PCI (devices/pci/pci.h).
+ * Backends are called with `lock` held and call back without.
  */
 #ifndef DEVICES_EMULATED_E1000_INTERNAL_H
 #define DEVICES_EMULATED_E1000_INTERNAL_H
@@ -166,6 +166,7 @@ struct e1000 {
 	uint32_t *reg; /* E1000_BAR_SIZE / 4: the registers by offset, and packet buffer memory */
 	uint8_t row[E1000_CSR_SIZE / 4];
 	uint32_t ioaddr;
+	uint32_t status; /* atomic: STATUS, all but TXOFF */
 	bool paused;
 	struct e1000_eeprom eeprom;
 	struct e1000_phy phy;
@@ -233,6 +234,8 @@ uint64_t e1000_ring(const struct e1000 *e, unsigned bal, uint32_t index);
 uint32_t e1000_ring_size(const struct e1000 *e, unsigned len);
 struct guest_memory *e1000_memory(const struct e1000 *e);
 
+/* CTRL or the PHY may have changed what STATUS says: it is to say so. */
+void e1000_publish_status(struct e1000 *e);
 /* The PHY's link has changed: STATUS, LSC, and frames may move again. */
 void e1000_link_changed(struct e1000 *e);
 

@@ -6,7 +6,7 @@
  * Registers are 32 bits wide. A read of less gives its part; a write of less is ignored, as the
  * manual has it for the window. 64 bits are two registers.
  *
- * Interrupt registers and tails are served without the card's lock: see e1000_internal.h.
+ * Interrupt registers, STATUS and tails are served without the card's lock: see e1000_internal.h.
  */
 #include "devices/emulated/e1000_internal.h"
 #include "vmm/trace.h"
@@ -50,32 +50,11 @@ static uint32_t read_statistic(struct e1000 *e, unsigned offset)
 	return value;
 }
 
-static uint32_t read_status(struct e1000 *e)
-{
-	uint32_t ctrl = e1000_get(e, E1000_CTRL), status = 0;
-	unsigned speed = e->phy.speed;
-	bool full = e->phy.full_duplex;
-
-	if (ctrl & CTRL_FRCSPD)
-		speed = (ctrl & CTRL_SPEED) >> 8;
-	if (ctrl & CTRL_FRCDPLX)
-		full = ctrl & CTRL_FD;
-	if (e1000_link_up(e))
-		status |= STATUS_LU;
-	if (full)
-		status |= STATUS_FD;
-	if (e1000_irq_paused(e))
-		status |= STATUS_TXOFF;
-	return status | speed << STATUS_SPEED_SHIFT | (unsigned)e->phy.speed << STATUS_ASDV_SHIFT;
-}
-
 static uint32_t read_locked(struct e1000 *e, unsigned offset)
 {
 	if (is_statistic(offset))
 		return read_statistic(e, offset);
 	switch (offset) {
-	case E1000_STATUS:
-		return read_status(e);
 	case E1000_CTRL_DUP:
 		return e1000_get(e, E1000_CTRL);
 	case E1000_EECD:
@@ -96,6 +75,9 @@ static uint32_t read_register(struct e1000 *e, unsigned offset)
 	case E1000_IMS:
 	case E1000_ITR:
 		return e1000_irq_read(e, offset);
+	case E1000_STATUS:
+		return __atomic_load_n(&e->status, __ATOMIC_SEQ_CST) |
+		       (e1000_irq_paused(e) ? STATUS_TXOFF : 0);
 	case E1000_TDT:
 		if (e->doorbells && e1000_doorbells_drain(e))
 			e1000_signal(&e->tx.kick);
@@ -130,7 +112,9 @@ static void write_ctrl(struct e1000 *e, uint32_t value)
 		e1000_phy_reset(&e->phy);
 	if (((old ^ value) & CTRL_SLU) || ((old & CTRL_PHY_RST) && !(value & CTRL_PHY_RST)))
 		e1000_link_changed(e);
-	e1000_signal(&e->rx.kick); /* TFCE, VME */
+	else
+		e1000_publish_status(e); /* forced speed or duplex */
+	e1000_signal(&e->rx.kick);	 /* TFCE, VME */
 }
 
 /* Section 13.4.7: the PHY answers at once. */
@@ -154,6 +138,8 @@ static void write_mdic(struct e1000 *e, uint32_t value)
 		e1000_irq_cause(e, ICR_MDAC);
 	if (changed)
 		e1000_link_changed(e);
+	else
+		e1000_publish_status(e);
 	/* Loopback may have been switched. */
 	e1000_signal(&e->tx.kick);
 	e1000_signal(&e->rx.kick);

@@ -75,6 +75,33 @@ Test(e1000_irq, self_test_of_the_driver)
 	erig_destroy(r);
 }
 
+/* What drivers touch while traffic flows waits for no turn of the rings, which hold the lock. */
+Test(e1000_irq, traffic_registers_need_no_lock, .timeout = 30)
+{
+	struct erig *r = erig_create(0, "");
+
+	erig_up(r, 0, 0);
+	pthread_mutex_lock(&r->e->lock);
+	erig_set(r, E1000_IMS, ICR_TXDW | ICR_LSC);
+	erig_set(r, E1000_ITR, 0);
+	erig_set(r, E1000_ICS, ICR_LSC);
+	cr_assert(erig_pin(r));
+	cr_assert_eq(erig_get(r, E1000_ICR), ICR_LSC);
+	erig_set(r, E1000_IMC, ~0u);
+	cr_assert_eq(erig_get(r, E1000_STATUS) & (STATUS_LU | STATUS_FD), STATUS_LU | STATUS_FD);
+	erig_set(r, E1000_RDT, 1);
+	erig_set(r, E1000_TDT, 0);
+	cr_assert_eq(erig_get(r, E1000_RDT), 1);
+	cr_assert_eq(erig_get(r, E1000_TDT), 0);
+	pthread_mutex_unlock(&r->e->lock);
+	/* It follows what is set under the lock. */
+	e1000_set_link(r->v->dev, false);
+	cr_assert_eq(erig_get(r, E1000_STATUS) & STATUS_LU, 0);
+	e1000_set_link(r->v->dev, true);
+	cr_assert_eq(erig_get(r, E1000_STATUS) & STATUS_LU, STATUS_LU);
+	erig_destroy(r);
+}
+
 /* Never two assertions closer together than the interval: what is too early comes later. */
 Test(e1000_irq, throttle)
 {
