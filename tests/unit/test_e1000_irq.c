@@ -209,6 +209,16 @@ Test(e1000_irq, transmit_timers)
 	erig_get(r, E1000_ICR);
 	usleep(80000);
 	cr_assert(!erig_pin(r));
+	/* A delay that is shorter than a thread's sleep: no timer is set for it. */
+	erig_set(r, E1000_TIDV, 8);
+	erig_set(r, E1000_TADV, 32);
+	erig_tx(r, ERIG_TX_DATA, 100 | LAST | TXD_IDE, 0);
+	erig_tx_go(r);
+	erig_settle(r);
+	cr_assert(erig_pin(r));
+	cr_assert_eq(r->e->irq.armed, 0);
+	erig_get(r, E1000_ICR);
+	erig_set(r, E1000_TIDV, 0xffff);
 	/* A descriptor without IDE ends the delay of those before. */
 	erig_set(r, E1000_TADV, 0);
 	erig_tx(r, ERIG_TX_DATA, 100 | LAST | TXD_IDE, 0);
