@@ -51,8 +51,9 @@ enum e1000_timer {
 };
 
 struct e1000_irq {
-	pthread_mutex_t lock; /* guards all of it */
+	pthread_mutex_t lock; /* guards all but `held` */
 	uint32_t icr, ims, itr;
+	uint32_t held; /* causes that come at the end of the turn; the card's lock guards it */
 	bool level;
 	uint64_t asserted;		 /* when, in ns */
 	uint64_t deadline[E1000_TIMERS]; /* 0: not running */
@@ -249,13 +250,19 @@ int e1000_irq_init(struct e1000 *e);
 void e1000_irq_destroy(struct e1000 *e);
 void e1000_irq_reset(struct e1000 *e);
 void e1000_irq_cause(struct e1000 *e, uint32_t causes); /* any thread */
+/* The same at the end of the turn. Lock held. */
+static inline void e1000_irq_hold(struct e1000 *e, uint32_t causes)
+{
+	e->irq.held |= causes;
+}
+
 uint32_t e1000_irq_read(struct e1000 *e, unsigned offset);
 void e1000_irq_write(struct e1000 *e, unsigned offset, uint32_t value);
 /* A frame was stored, or a descriptor with RS was written back. Lock held. */
 void e1000_irq_received(struct e1000 *e, size_t len);
 void e1000_irq_sent(struct e1000 *e, bool delay);
 void e1000_irq_flush_rx(struct e1000 *e); /* RDTR.FPD */
-void e1000_irq_turn_end(struct e1000 *e); /* timers that were started are set */
+void e1000_irq_turn_end(struct e1000 *e); /* held causes come, timers that started are set */
 /* The partner's PAUSE: be quiet for so long; 0: no longer. Lock held. */
 void e1000_irq_pause(struct e1000 *e, uint64_t ns);
 bool e1000_irq_paused(struct e1000 *e);

@@ -150,12 +150,18 @@ static void fired(void *opaque)
 		e1000_tx_serve(e);
 }
 
+/*
+ * Frames of one turn are told together, at its end: they come in bursts of up to 64 KiB, and a
+ * guest that is woken by the first of them takes the processor from the others.
+ */
 void e1000_irq_turn_end(struct e1000 *e)
 {
 	struct e1000_irq *irq = &e->irq;
-	bool any = false;
+	bool any = irq->held != 0;
 
 	pthread_mutex_lock(&irq->lock);
+	irq->icr |= irq->held;
+	irq->held = 0;
 	for (unsigned i = 0; i < E1000_TIMERS; i++)
 		any |= irq->deadline[i] != 0;
 	if (any && run_timers(e, WAKE_NS))
@@ -169,16 +175,20 @@ void e1000_irq_received(struct e1000 *e, size_t len)
 	struct e1000_irq *irq = &e->irq;
 	uint64_t now;
 
+	if (!delay && !small) {
+		e1000_irq_hold(e, ICR_RXT0);
+		return;
+	}
 	pthread_mutex_lock(&irq->lock);
 	if (small && len <= small) {
 		stop_pair(irq, E1000_TIMER_RDTR, E1000_TIMER_RADV);
-		cause(e, ICR_SRPD | ICR_RXT0);
+		e1000_irq_hold(e, ICR_SRPD | ICR_RXT0);
 	} else if (!delay) {
-		cause(e, ICR_RXT0);
+		e1000_irq_hold(e, ICR_RXT0);
 	} else {
 		now = now_ns();
 		if (take_pair(irq, E1000_TIMER_RDTR, E1000_TIMER_RADV, now))
-			cause(e, ICR_RXT0);
+			e1000_irq_hold(e, ICR_RXT0);
 		start_pair(irq, now, E1000_TIMER_RDTR, delay, E1000_TIMER_RADV,
 			   e1000_get(e, E1000_RADV));
 	}
@@ -195,12 +205,12 @@ void e1000_irq_sent(struct e1000 *e, bool delay)
 	if (delay && tidv) {
 		now = now_ns();
 		if (take_pair(irq, E1000_TIMER_TIDV, E1000_TIMER_TADV, now))
-			cause(e, ICR_TXDW);
+			e1000_irq_hold(e, ICR_TXDW);
 		start_pair(irq, now, E1000_TIMER_TIDV, tidv, E1000_TIMER_TADV,
 			   e1000_get(e, E1000_TADV));
 	} else {
 		stop_pair(irq, E1000_TIMER_TIDV, E1000_TIMER_TADV);
-		cause(e, ICR_TXDW);
+		e1000_irq_hold(e, ICR_TXDW);
 	}
 	pthread_mutex_unlock(&irq->lock);
 }
@@ -303,7 +313,7 @@ void e1000_irq_reset(struct e1000 *e)
 	struct e1000_irq *irq = &e->irq;
 
 	pthread_mutex_lock(&irq->lock);
-	irq->icr = irq->ims = irq->itr = 0;
+	irq->icr = irq->ims = irq->itr = irq->held = 0;
 	irq->asserted = 0;
 	for (unsigned i = 0; i < E1000_TIMERS; i++)
 		irq->deadline[i] = 0;

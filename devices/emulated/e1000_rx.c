@@ -96,7 +96,7 @@ static void low_on_descriptors(struct e1000 *e, uint32_t before, uint32_t left)
 	uint32_t threshold = size >> shift;
 
 	if (before > threshold && left <= threshold)
-		e1000_irq_cause(e, ICR_RXDMT0);
+		e1000_irq_hold(e, ICR_RXDMT0);
 }
 
 /* Fills one descriptor. */

@@ -139,7 +139,6 @@ static void write_back(struct e1000 *e)
 	uint32_t low = 8 * (e1000_get(e, E1000_TXDCTL) >> TXDCTL_LWTHRESH_SHIFT);
 	uint32_t head = e1000_get(e, E1000_TDH), before = pending(e, head, tail), left;
 	uint32_t size = e1000_ring_size(e, E1000_TDLEN);
-	uint32_t causes = 0;
 
 	/* The driver may have made the ring smaller meanwhile. */
 	for (; head < size && e->tx.next < size && head != e->tx.next; head = after(e, head))
@@ -147,11 +146,9 @@ static void write_back(struct e1000 *e)
 	e->reg[E1000_TDH / 4] = e->tx.next;
 	left = pending(e, e->tx.next, tail);
 	if (before > low && left <= low)
-		causes |= ICR_TXD_LOW;
+		e1000_irq_hold(e, ICR_TXD_LOW);
 	if (!left)
-		causes |= ICR_TXQE;
-	if (causes)
-		e1000_irq_cause(e, causes);
+		e1000_irq_hold(e, ICR_TXQE);
 }
 
 static void frame_done(struct e1000 *e)

@@ -102,6 +102,29 @@ Test(e1000_irq, traffic_registers_need_no_lock, .timeout = 30)
 	erig_destroy(r);
 }
 
+/* Frames that come together are told together, by one interrupt, though nothing delays them. */
+Test(e1000_irq, one_for_a_burst)
+{
+	static uint8_t frame[60] = { 0x52, 0x54, 0x00, 0x6d, 0x76, 0x00 };
+	struct erig *r = erig_create(0, "");
+
+	erig_up(r, 0, 0);
+	erig_set(r, E1000_IMS, ICR_RXT0 | ICR_TXDW | ICR_RXDMT0);
+	/* All of them wait when the card begins. */
+	pthread_mutex_lock(&r->e->lock);
+	for (unsigned i = 0; i < ERIG_SIZE - 1; i++)
+		erig_inject(r, frame, 60);
+	erig_rx(r, ERIG_SIZE - 1);
+	pthread_mutex_unlock(&r->e->lock);
+	erig_received(r, ERIG_SIZE - 2);
+	vrig_wait(erig_pin(r));
+	cr_assert_eq(erig_get(r, E1000_ICR) & (ICR_RXT0 | ICR_RXDMT0), ICR_RXT0 | ICR_RXDMT0);
+	erig_settle(r);
+	cr_assert(!erig_pin(r));
+	cr_assert_eq(erig_count(r, ACCOUNT_IRQS_LINE), 1);
+	erig_destroy(r);
+}
+
 /* Never two assertions closer together than the interval: what is too early comes later. */
 Test(e1000_irq, throttle)
 {
