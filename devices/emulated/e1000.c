@@ -61,6 +61,13 @@ void e1000_signal(const struct event_source *source)
 		continue;
 }
 
+void e1000_wake(struct e1000 *e, const struct event_source *source)
+{
+	e1000_account(e, ACCOUNT_WAKEUPS, 1);
+	e1000_account(e, ACCOUNT_SYSCALLS, 1);
+	e1000_signal(source);
+}
+
 void e1000_turn_end(struct e1000 *e)
 {
 	e1000_irq_turn_end(e);
@@ -102,8 +109,27 @@ bool e1000_loops(const struct e1000 *e)
 	return e1000_phy_loops(&e->phy) || (e1000_get(e, E1000_RCTL) & RCTL_LBM) == RCTL_LBM_MAC;
 }
 
+void e1000_publish_status(struct e1000 *e)
+{
+	uint32_t ctrl = e1000_get(e, E1000_CTRL), status = 0;
+	unsigned speed = e->phy.speed;
+	bool full = e->phy.full_duplex;
+
+	if (ctrl & CTRL_FRCSPD)
+		speed = (ctrl & CTRL_SPEED) >> 8;
+	if (ctrl & CTRL_FRCDPLX)
+		full = ctrl & CTRL_FD;
+	if (e1000_link_up(e))
+		status |= STATUS_LU;
+	if (full)
+		status |= STATUS_FD;
+	status |= speed << STATUS_SPEED_SHIFT | (unsigned)e->phy.speed << STATUS_ASDV_SHIFT;
+	__atomic_store_n(&e->status, status, __ATOMIC_SEQ_CST);
+}
+
 void e1000_link_changed(struct e1000 *e)
 {
+	e1000_publish_status(e); /* before its interrupt */
 	e1000_irq_cause(e, ICR_LSC);
 	e1000_signal(&e->tx.kick);
 	e1000_signal(&e->rx.kick);
@@ -133,6 +159,7 @@ static void reset_registers(struct e1000 *e)
 	if (pba)
 		e->reg[E1000_PBA / 4] = pba;
 	e1000_load_eeprom(e);
+	e1000_publish_status(e);
 }
 
 void e1000_reset_mac(struct e1000 *e)
@@ -156,22 +183,6 @@ void e1000_set_link(struct device *dev, bool up)
 	if (e1000_phy_set_cable(&e->phy, up))
 		e1000_link_changed(e);
 	e1000_unlock(e);
-}
-
-void e1000_get_counters(struct device *dev, struct e1000_counters *out)
-{
-	struct e1000 *e = e1000_of(dev);
-
-	*out = (struct e1000_counters){
-		.accesses = __atomic_load_n(&e->accesses, __ATOMIC_RELAXED),
-		.doorbells = __atomic_load_n(&e->tail_writes, __ATOMIC_RELAXED),
-		.kicks = e1000_doorbells_kicks(e),
-		.wakeups = __atomic_load_n(&e->wakeups, __ATOMIC_RELAXED),
-	};
-	pthread_mutex_lock(&e->irq.lock);
-	out->interrupts = e->irq.interrupts;
-	out->throttled = e->irq.throttled;
-	pthread_mutex_unlock(&e->irq.lock);
 }
 
 /* ---- the loop -------------------------------------------------------------------------------- */
@@ -289,6 +300,7 @@ static void reset(struct device *dev)
 	e1000_reset_mac(e);
 	memset(e->reg + E1000_CSR_SIZE / 4, 0, E1000_BAR_SIZE - E1000_CSR_SIZE);
 	e1000_phy_reset(&e->phy);
+	e1000_publish_status(e);
 	__atomic_store_n(&e->ioaddr, 0, __ATOMIC_RELAXED);
 	e1000_unlock(e);
 }
@@ -365,6 +377,7 @@ static int make_loop(struct e1000 *e, const struct device_config *config, struct
 		if (!e->loop)
 			return -ENOMEM;
 		e->own_loop = true;
+		event_loop_account(e->loop, e->dev.account);
 	}
 	ret = make_signal(e, &e->tx.kick, tx_kicked);
 	if (!ret)
@@ -397,6 +410,7 @@ static int build(struct e1000 *e, const struct device_config *config, struct err
 	reset_registers(e);
 	e->offload = device_config_bool(config, "offloads") ? net_info(e->net)->offloads : 0;
 	e->backend = net_queue(e->net, 0);
+	net_queue_account(e->backend, e->dev.account);
 	ret = net_queue_start(e->backend, e->loop, &client, e, err);
 	if (ret)
 		return ret;

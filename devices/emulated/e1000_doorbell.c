@@ -40,8 +40,7 @@ struct e1000_doorbells {
 	pthread_mutex_t lock; /* a leaf: drains come from vCPUs and the loop */
 	int epoll;
 	struct event_source source; /* the epoll set, in the card's loop */
-	uint64_t kicks;
-	int fd[DOORBELLS]; /* the index is the tail value; -1: none */
+	int fd[DOORBELLS];	    /* the index is the tail value; -1: none */
 	uint64_t wanted[DOORBELLS / 64];
 	bool refused;		   /* there are no more to be had */
 	struct event_source learn; /* an eventfd in the main loop: some are wanted */
@@ -73,7 +72,7 @@ bool e1000_doorbells_drain(struct e1000 *e)
 
 			if (read(d->fd[value], &count, sizeof(count)) < 0)
 				continue;
-			d->kicks += count;
+			e1000_account(e, ACCOUNT_KICKS, count);
 			if (!some || distance(e, value) > distance(e, last))
 				last = value;
 			some = true;
@@ -85,17 +84,12 @@ bool e1000_doorbells_drain(struct e1000 *e)
 	return some;
 }
 
-uint64_t e1000_doorbells_kicks(const struct e1000 *e)
-{
-	return e->doorbells ? __atomic_load_n(&e->doorbells->kicks, __ATOMIC_RELAXED) : 0;
-}
-
 static void signalled(void *opaque, uint32_t events)
 {
 	struct e1000 *e = opaque;
 
 	(void)events;
-	e1000_count_event(&e->wakeups);
+	e1000_account(e, ACCOUNT_WAKEUPS, 1);
 	e1000_tx_serve(e);
 }
 

@@ -10,9 +10,9 @@
  * both directions and runs the timers. vCPU threads access registers. `lock` guards the register
  * file and all of both rings' state; the I/O thread holds it for one turn, which is bounded. What a
  * driver touches while traffic flows goes round it, so that no vCPU waits for a turn to end: the
- * interrupt registers have a lock of their own, and the tails are atomics. Order: lock, irq.lock,
- * then those of PCI (devices/pci/pci.h). Backends are called with `lock` held and call back
- * without.
+ * interrupt registers have a lock of their own, and the tails and STATUS, which drivers read to
+ * flush their writes, are atomics. Order: lock, irq.lock, then those of PCI (devices/pci/pci.h).
+ * Backends are called with `lock` held and call back without.
  */
 #ifndef DEVICES_EMULATED_E1000_INTERNAL_H
 #define DEVICES_EMULATED_E1000_INTERNAL_H
@@ -51,14 +51,14 @@ enum e1000_timer {
 };
 
 struct e1000_irq {
-	pthread_mutex_t lock; /* guards all of it */
+	pthread_mutex_t lock; /* guards all but `held` */
 	uint32_t icr, ims, itr;
+	uint32_t held; /* causes that come at the end of the turn; the card's lock guards it */
 	bool level;
 	uint64_t asserted;		 /* when, in ns */
 	uint64_t deadline[E1000_TIMERS]; /* 0: not running */
 	uint64_t armed;			 /* when `timer` fires; 0: it does not */
 	struct event_timer timer;
-	uint64_t interrupts, throttled;
 };
 
 /* ---- transmit ---- */
@@ -97,6 +97,7 @@ struct e1000_tx_out {
 	bool cutting;
 	size_t done; /* payload bytes */
 	uint32_t index;
+	uint64_t taken; /* account_begin()'s stamp */
 };
 
 struct e1000_tx {
@@ -166,6 +167,7 @@ struct e1000 {
 	uint32_t *reg; /* E1000_BAR_SIZE / 4: the registers by offset, and packet buffer memory */
 	uint8_t row[E1000_CSR_SIZE / 4];
 	uint32_t ioaddr;
+	uint32_t status; /* atomic: STATUS, all but TXOFF */
 	bool paused;
 	struct e1000_eeprom eeprom;
 	struct e1000_phy phy;
@@ -175,8 +177,6 @@ struct e1000 {
 	struct e1000_irq irq;
 	struct e1000_doorbells *doorbells; /* NULL: doorbell=exit */
 	struct log_limit bad_ring;
-	/* atomics */
-	uint64_t accesses, tail_writes, wakeups;
 };
 
 static inline struct e1000 *e1000_of(struct device *dev)
@@ -207,9 +207,9 @@ static inline bool e1000_wanted(const struct e1000 *e)
 	return __atomic_load_n(&e->waiters, __ATOMIC_RELAXED) != 0;
 }
 
-static inline void e1000_count_event(uint64_t *counter)
+static inline void e1000_account(struct e1000 *e, enum account_counter counter, uint64_t n)
 {
-	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+	account_add(e->dev.account, counter, n);
 }
 
 /* Statistics: they stick at their maximum. Lock held. */
@@ -220,6 +220,8 @@ void e1000_stat_sizes(struct e1000 *e, unsigned size, size_t len, uint64_t n);
 
 /* Signals an eventfd of ours. Any thread. */
 void e1000_signal(const struct event_source *source);
+/* The same for a doorbell that came as an exit: the loop is woken by it. */
+void e1000_wake(struct e1000 *e, const struct event_source *source);
 /* For the loop: the lock is let go, and those who waited for it get it. */
 void e1000_turn_end(struct e1000 *e);
 
@@ -233,6 +235,8 @@ uint64_t e1000_ring(const struct e1000 *e, unsigned bal, uint32_t index);
 uint32_t e1000_ring_size(const struct e1000 *e, unsigned len);
 struct guest_memory *e1000_memory(const struct e1000 *e);
 
+/* CTRL or the PHY may have changed what STATUS says: it is to say so. */
+void e1000_publish_status(struct e1000 *e);
 /* The PHY's link has changed: STATUS, LSC, and frames may move again. */
 void e1000_link_changed(struct e1000 *e);
 
@@ -246,13 +250,19 @@ int e1000_irq_init(struct e1000 *e);
 void e1000_irq_destroy(struct e1000 *e);
 void e1000_irq_reset(struct e1000 *e);
 void e1000_irq_cause(struct e1000 *e, uint32_t causes); /* any thread */
+/* The same at the end of the turn. Lock held. */
+static inline void e1000_irq_hold(struct e1000 *e, uint32_t causes)
+{
+	e->irq.held |= causes;
+}
+
 uint32_t e1000_irq_read(struct e1000 *e, unsigned offset);
 void e1000_irq_write(struct e1000 *e, unsigned offset, uint32_t value);
 /* A frame was stored, or a descriptor with RS was written back. Lock held. */
 void e1000_irq_received(struct e1000 *e, size_t len);
 void e1000_irq_sent(struct e1000 *e, bool delay);
 void e1000_irq_flush_rx(struct e1000 *e); /* RDTR.FPD */
-void e1000_irq_turn_end(struct e1000 *e); /* timers that were started are set */
+void e1000_irq_turn_end(struct e1000 *e); /* held causes come, timers that started are set */
 /* The partner's PAUSE: be quiet for so long; 0: no longer. Lock held. */
 void e1000_irq_pause(struct e1000 *e, uint64_t ns);
 bool e1000_irq_paused(struct e1000 *e);
@@ -308,6 +318,5 @@ void e1000_doorbells_want(struct e1000 *e, uint32_t value);
  * never hear of it, and is to be woken. Any thread; no lock of ours held, or `lock`.
  */
 bool e1000_doorbells_drain(struct e1000 *e);
-uint64_t e1000_doorbells_kicks(const struct e1000 *e);
 
 #endif

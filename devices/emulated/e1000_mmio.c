@@ -6,9 +6,10 @@
  * Registers are 32 bits wide. A read of less gives its part; a write of less is ignored, as the
  * manual has it for the window. 64 bits are two registers.
  *
- * Interrupt registers and tails are served without the card's lock: see e1000_internal.h.
+ * Interrupt registers, STATUS and tails are served without the card's lock: see e1000_internal.h.
  */
 #include "devices/emulated/e1000_internal.h"
+#include "vmm/trace.h"
 
 #define MDIC_KEEPS                                                                                 \
 	(MDIC_DATA | 0x1fu << MDIC_REG_SHIFT | 0x1fu << MDIC_PHY_SHIFT | MDIC_OP | MDIC_I)
@@ -49,32 +50,11 @@ static uint32_t read_statistic(struct e1000 *e, unsigned offset)
 	return value;
 }
 
-static uint32_t read_status(struct e1000 *e)
-{
-	uint32_t ctrl = e1000_get(e, E1000_CTRL), status = 0;
-	unsigned speed = e->phy.speed;
-	bool full = e->phy.full_duplex;
-
-	if (ctrl & CTRL_FRCSPD)
-		speed = (ctrl & CTRL_SPEED) >> 8;
-	if (ctrl & CTRL_FRCDPLX)
-		full = ctrl & CTRL_FD;
-	if (e1000_link_up(e))
-		status |= STATUS_LU;
-	if (full)
-		status |= STATUS_FD;
-	if (e1000_irq_paused(e))
-		status |= STATUS_TXOFF;
-	return status | speed << STATUS_SPEED_SHIFT | (unsigned)e->phy.speed << STATUS_ASDV_SHIFT;
-}
-
 static uint32_t read_locked(struct e1000 *e, unsigned offset)
 {
 	if (is_statistic(offset))
 		return read_statistic(e, offset);
 	switch (offset) {
-	case E1000_STATUS:
-		return read_status(e);
 	case E1000_CTRL_DUP:
 		return e1000_get(e, E1000_CTRL);
 	case E1000_EECD:
@@ -95,6 +75,9 @@ static uint32_t read_register(struct e1000 *e, unsigned offset)
 	case E1000_IMS:
 	case E1000_ITR:
 		return e1000_irq_read(e, offset);
+	case E1000_STATUS:
+		return __atomic_load_n(&e->status, __ATOMIC_SEQ_CST) |
+		       (e1000_irq_paused(e) ? STATUS_TXOFF : 0);
 	case E1000_TDT:
 		if (e->doorbells && e1000_doorbells_drain(e))
 			e1000_signal(&e->tx.kick);
@@ -129,7 +112,9 @@ static void write_ctrl(struct e1000 *e, uint32_t value)
 		e1000_phy_reset(&e->phy);
 	if (((old ^ value) & CTRL_SLU) || ((old & CTRL_PHY_RST) && !(value & CTRL_PHY_RST)))
 		e1000_link_changed(e);
-	e1000_signal(&e->rx.kick); /* TFCE, VME */
+	else
+		e1000_publish_status(e); /* forced speed or duplex */
+	e1000_signal(&e->rx.kick);	 /* TFCE, VME */
 }
 
 /* Section 13.4.7: the PHY answers at once. */
@@ -153,6 +138,8 @@ static void write_mdic(struct e1000 *e, uint32_t value)
 		e1000_irq_cause(e, ICR_MDAC);
 	if (changed)
 		e1000_link_changed(e);
+	else
+		e1000_publish_status(e);
 	/* Loopback may have been switched. */
 	e1000_signal(&e->tx.kick);
 	e1000_signal(&e->rx.kick);
@@ -237,7 +224,8 @@ static void write_register(struct e1000 *e, unsigned offset, uint32_t value)
 		e1000_irq_write(e, offset, value);
 		return;
 	case E1000_TDT:
-		e1000_count_event(&e->tail_writes);
+		e1000_account(e, ACCOUNT_KICKS_EXIT, 1);
+		trace_kick(e->dev.account);
 		/* What came through eventfds before is older. */
 		if (e->doorbells) {
 			e1000_doorbells_drain(e);
@@ -280,21 +268,28 @@ static void write_any(struct e1000 *e, uint64_t offset, unsigned size, uint64_t 
 
 static uint64_t mmio_read(void *opaque, uint64_t offset, unsigned size)
 {
-	struct e1000 *e = opaque;
-
-	e1000_count_event(&e->accesses);
-	return read_any(e, offset, size);
+	return read_any(opaque, offset, size);
 }
 
 static void mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value)
 {
-	struct e1000 *e = opaque;
-
-	e1000_count_event(&e->accesses);
-	write_any(e, offset, size, value);
+	write_any(opaque, offset, size, value);
 }
 
-const struct bus_ops e1000_mmio_ops = { .read = mmio_read, .write = mmio_write };
+static const char *mmio_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	const struct reg *r = offset < E1000_CSR_SIZE ? row_of(opaque, (unsigned)offset) : NULL;
+
+	(void)size;
+	(void)write;
+	return r ? r->name : NULL;
+}
+
+const struct bus_ops e1000_mmio_ops = {
+	.read = mmio_read,
+	.write = mmio_write,
+	.name = mmio_name,
+};
 
 /* Section 13.3.1: IOADDR takes 32-bit writes only; addresses past the registers reach nothing. */
 static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
@@ -303,7 +298,6 @@ static uint64_t io_read(void *opaque, uint64_t offset, unsigned size)
 	uint32_t address = __atomic_load_n(&e->ioaddr, __ATOMIC_RELAXED);
 	uint64_t value = 0;
 
-	e1000_count_event(&e->accesses);
 	if (offset < E1000_IO_DATA) {
 		value = address >> 8 * offset;
 		if (offset + size > E1000_IO_DATA && address < E1000_BAR_SIZE)
@@ -319,7 +313,6 @@ static void io_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 	struct e1000 *e = opaque;
 	uint32_t address;
 
-	e1000_count_event(&e->accesses);
 	if (size != 4)
 		return;
 	if (offset == E1000_IO_ADDR) {
@@ -331,4 +324,12 @@ static void io_write(void *opaque, uint64_t offset, unsigned size, uint64_t valu
 		write_any(e, address & ~3u, 4, value);
 }
 
-const struct bus_ops e1000_io_ops = { .read = io_read, .write = io_write };
+static const char *io_name(void *opaque, uint64_t offset, unsigned size, bool write)
+{
+	(void)opaque;
+	(void)size;
+	(void)write;
+	return offset < E1000_IO_DATA ? "IOADDR" : "IODATA";
+}
+
+const struct bus_ops e1000_io_ops = { .read = io_read, .write = io_write, .name = io_name };

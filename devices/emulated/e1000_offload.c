@@ -81,8 +81,10 @@ static void set_pieces(struct e1000 *e, size_t head, size_t copied)
 static size_t copy_head(struct e1000 *e, size_t most)
 {
 	struct iov_cursor c = iov_cursor_at(e->tx.frame.iov, e->tx.frame.niov);
+	size_t len = iov_cursor_copy(&c, e->tx.out.head + NET_HEADER, most);
 
-	return iov_cursor_copy(&c, e->tx.out.head + NET_HEADER, most);
+	e1000_account(e, ACCOUNT_COPIED, len);
+	return len;
 }
 
 static void set_header(struct e1000 *e, const struct virtio_net_hdr_v1 *header)
@@ -145,6 +147,7 @@ static void prepare_linear(struct e1000 *e, const struct wanted *w)
 	uint8_t *data = e->tx.bounce + NET_HEADER;
 	size_t len = iov_cursor_copy(&c, data, f->len);
 
+	e1000_account(e, ACCOUNT_COPIED, len);
 	if (w->ip)
 		insert_checksum(data, len, w->ip_start, w->ip_offset, w->ip_end);
 	if (w->l4)
@@ -333,6 +336,7 @@ static void build_segment(struct e1000 *e)
 	memcpy(data, out->head + NET_HEADER, c->hdrlen);
 	iov_cursor_skip(&cursor, c->hdrlen + out->done);
 	iov_cursor_copy(&cursor, data + c->hdrlen, payload);
+	e1000_account(e, ACCOUNT_COPIED, len);
 	segment_headers(&e->tx, data, len, payload == left);
 	if (f->popts & TXD_IXSM)
 		insert_checksum(data, len, c->ipcss, c->ipcso, c->ipcse);

@@ -96,7 +96,7 @@ static void low_on_descriptors(struct e1000 *e, uint32_t before, uint32_t left)
 	uint32_t threshold = size >> shift;
 
 	if (before > threshold && left <= threshold)
-		e1000_irq_cause(e, ICR_RXDMT0);
+		e1000_irq_hold(e, ICR_RXDMT0);
 }
 
 /* Fills one descriptor. */
@@ -157,6 +157,13 @@ static bool too_long(struct e1000 *e, size_t len)
 
 /* ---- the FIFO -------------------------------------------------------------------------------- */
 
+static void missed(struct e1000 *e)
+{
+	e1000_stat(e, E1000_MPC, 1);
+	e1000_account(e, ACCOUNT_ERRORS, 1);
+	e1000_irq_cause(e, ICR_RXO);
+}
+
 /* Takes a frame that finds no descriptor, or loses it. */
 static void to_fifo(struct e1000 *e, const struct iovec *iov, int niov, size_t len, uint8_t flags)
 {
@@ -166,8 +173,7 @@ static void to_fifo(struct e1000 *e, const struct iovec *iov, int niov, size_t l
 	size_t at = 1;
 
 	if (len > E1000_MAX_LONG || rx->fifo.used + len > room) {
-		e1000_stat(e, E1000_MPC, 1);
-		e1000_irq_cause(e, ICR_RXO);
+		missed(e);
 		return;
 	}
 	buf[0] = flags;
@@ -176,8 +182,7 @@ static void to_fifo(struct e1000 *e, const struct iovec *iov, int niov, size_t l
 		at += iov[i].iov_len;
 	}
 	if (!net_frames_put(&rx->fifo, buf, at)) {
-		e1000_stat(e, E1000_MPC, 1);
-		e1000_irq_cause(e, ICR_RXO);
+		missed(e);
 	} else if (e1000_get(e, E1000_RDH) == __atomic_load_n(&rx->tail, __ATOMIC_SEQ_CST)) {
 		e1000_stat(e, E1000_RNBC, 1);
 	}
@@ -253,6 +258,9 @@ static bool store_packet(struct e1000 *e)
 		fill(e, at);
 	}
 	count_received(e, packet->iov[0].iov_base, packet->len + crc + tag);
+	e1000_account(e, ACCOUNT_REQUESTS, 1);
+	e1000_account(e, ACCOUNT_BYTES_IN, packet->len);
+	e1000_account(e, ACCOUNT_COPIED, packet->len);
 	rx->busy = false;
 	if (rx->from_fifo)
 		net_frames_drop(&rx->fifo);
@@ -401,8 +409,7 @@ void e1000_rx_tail(struct e1000 *e, uint32_t tail)
 {
 	__atomic_store_n(&e->rx.tail, tail, __ATOMIC_SEQ_CST);
 	if (__atomic_exchange_n(&e->rx.starved, false, __ATOMIC_SEQ_CST)) {
-		e1000_count_event(&e->wakeups);
-		e1000_signal(&e->rx.kick);
+		e1000_wake(e, &e->rx.kick);
 	}
 }
 

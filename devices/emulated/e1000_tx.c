@@ -16,6 +16,7 @@
 
 #include "devices/backend/iov_cursor.h"
 #include "devices/emulated/e1000_internal.h"
+#include "vmm/trace.h"
 
 #define BUDGET	     256u /* steps in a turn: descriptors and frames */
 #define BUDGET_BYTES (256u << 10)
@@ -138,7 +139,6 @@ static void write_back(struct e1000 *e)
 	uint32_t low = 8 * (e1000_get(e, E1000_TXDCTL) >> TXDCTL_LWTHRESH_SHIFT);
 	uint32_t head = e1000_get(e, E1000_TDH), before = pending(e, head, tail), left;
 	uint32_t size = e1000_ring_size(e, E1000_TDLEN);
-	uint32_t causes = 0;
 
 	/* The driver may have made the ring smaller meanwhile. */
 	for (; head < size && e->tx.next < size && head != e->tx.next; head = after(e, head))
@@ -146,11 +146,9 @@ static void write_back(struct e1000 *e)
 	e->reg[E1000_TDH / 4] = e->tx.next;
 	left = pending(e, e->tx.next, tail);
 	if (before > low && left <= low)
-		causes |= ICR_TXD_LOW;
+		e1000_irq_hold(e, ICR_TXD_LOW);
 	if (!left)
-		causes |= ICR_TXQE;
-	if (causes)
-		e1000_irq_cause(e, causes);
+		e1000_irq_hold(e, ICR_TXQE);
 }
 
 static void frame_done(struct e1000 *e)
@@ -158,6 +156,7 @@ static void frame_done(struct e1000 *e)
 	struct e1000_tx_frame *frame = &e->tx.frame;
 
 	write_back(e);
+	account_end(e->dev.account, e->tx.out.taken);
 	frame->niov = 0;
 	frame->len = 0;
 	frame->open = frame->whole = frame->broken = false;
@@ -179,6 +178,7 @@ static void settle(struct e1000 *e)
 
 		iov_cursor_skip(&c, held);
 		iov_cursor_copy(&c, to + held, frame->len - held);
+		e1000_account(e, ACCOUNT_COPIED, frame->len - held);
 		frame->iov[0] = (struct iovec){ to, frame->len };
 		frame->niov = 1;
 	}
@@ -230,9 +230,13 @@ static bool step(struct e1000 *e)
 		data_descriptor(e, &d);
 	}
 	if (tx->frame.whole) {
+		tx->out.taken = account_begin(e->dev.account, 1, 1);
+		e1000_account(e, ACCOUNT_BYTES_OUT, tx->frame.len);
 		tx->out.ready = e1000_offload_prepare(e);
-		if (!tx->out.ready)
+		if (!tx->out.ready) {
+			e1000_account(e, ACCOUNT_ERRORS, 1);
 			frame_done(e);
+		}
 	}
 	return true;
 }
@@ -290,6 +294,7 @@ void e1000_tx_serve(struct e1000 *e)
 	bool more;
 
 	pthread_mutex_lock(&e->lock);
+	trace_kick_taken(e->dev.account);
 	if (e->doorbells)
 		e1000_doorbells_drain(e);
 	do {
@@ -315,8 +320,7 @@ void e1000_tx_tail(struct e1000 *e, uint32_t tail)
 {
 	__atomic_store_n(&e->tx.tail, tail, __ATOMIC_SEQ_CST);
 	if (__atomic_exchange_n(&e->tx.idle, false, __ATOMIC_SEQ_CST)) {
-		e1000_count_event(&e->wakeups);
-		e1000_signal(&e->tx.kick);
+		e1000_wake(e, &e->tx.kick);
 	}
 }
 

@@ -20,7 +20,7 @@ static const struct {
 	{ 0x0038, 0x8100, 0x0000ffff },	    /* VET */
 	{ 0x00c0, 0, 0 },		    /* ICR: read only */
 	{ 0x00c4, 0, 0x0000ffff },	    /* ITR */
-	{ 0x00d0, 0, 0x0001f6df },	    /* IMS */
+	{ 0x00d0, 0, 0x0001ffff },	    /* IMS */
 	{ 0x0100, 0, 0x06dfb3fe },	    /* RCTL */
 	{ 0x0170, 0, 0x0000ffff },	    /* FCTTV */
 	{ 0x0178, 0, 0xc000ffff },	    /* TXCW */

@@ -21,6 +21,8 @@ struct erig *erig_create(uint32_t offloads, const char *keys)
 	uint64_t cfg = VRIG_ECAM + (1 << 15);
 
 	r->v = vrig_create();
+	r->v->host.accounts = accounts_create();
+	bus_set_account(r->v->host.mmio, NULL, ACCOUNT_MMIO_READS, ACCOUNT_MMIO_WRITES);
 	r->net = fake_net_create(1, offloads);
 	r->net->closed = &r->closed;
 	vrig_config(&config, &row_e1000, NULL, keys);
@@ -41,7 +43,10 @@ struct erig *erig_create(uint32_t offloads, const char *keys)
 
 void erig_destroy(struct erig *r)
 {
+	struct accounts *accounts = r->v->host.accounts;
+
 	vrig_destroy(r->v);
+	accounts_destroy(accounts);
 	cr_assert_eq(r->closed, 1, "the backend was not closed");
 	free(r);
 }
@@ -69,6 +74,14 @@ void erig_set_phy(struct erig *r, unsigned reg, uint16_t value)
 {
 	erig_set(r, E1000_MDIC,
 		 MDIC_OP_WRITE | 1u << MDIC_PHY_SHIFT | reg << MDIC_REG_SHIFT | value);
+}
+
+uint64_t erig_count(struct erig *r, enum account_counter counter)
+{
+	struct account_block sum;
+
+	account_read(r->v->dev->account, &sum);
+	return sum.value[counter];
 }
 
 bool erig_pin(struct erig *r)

@@ -40,6 +40,8 @@ void erig_set(struct erig *r, unsigned offset, uint32_t value);
 uint16_t erig_phy(struct erig *r, unsigned reg);
 void erig_set_phy(struct erig *r, unsigned reg, uint16_t value);
 bool erig_pin(struct erig *r);
+/* What the card's account says. */
+uint64_t erig_count(struct erig *r, enum account_counter counter);
 
 /* One descriptor into the ring, without telling the card. */
 void erig_tx(struct erig *r, uint64_t address, uint32_t lower, uint32_t upper);
