@@ -109,7 +109,7 @@ compare: setup-bench ## compare all models on this build, in the lab; the report
 	$(Q)$(MAKE) all images
 	$(Q)mkdir -p build/lab/out/compare build/compare
 	$(Q)tests/lab/run tests/compare/matrix.sh; status=$$?; \
-		cp build/lab/out/compare/*.html build/lab/out/compare/*.json build/lab/out/compare/*.csv build/compare/ 2>/dev/null; \
+		find build/lab/out/compare -maxdepth 1 -type f -exec cp {} build/compare/ \; ; \
 		echo "build/compare/blk.html, build/compare/net.html"; exit $$status
 
 # ---- lint -------------------------------------------------------------------------------------

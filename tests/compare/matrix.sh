@@ -13,7 +13,8 @@ for class in blk net; do
     # shellcheck disable=SC2086 # MVM_COMPARE holds words
     "$TOP/tests/compare/mvm-compare" --mvm "$MVM_BUILD/mvm" --models "$TOP/tests/compare/models.json" --class $class \
         --flags=--memory=512M --rounds=2 --warmup=1 --seconds=3 --out "$out/$class" \
-        --report "$out/$class.html" --csv "$out/$class.csv" --json "$out/$class.json" $MVM_COMPARE >"$out/$class.txt" 2>"$out/$class.log"
+        --report "$out/$class.html" --csv "$out/$class.csv" --json "$out/$class.json" \
+        --markdown "$out/$class.md" --chart "$out/$class.svg" $MVM_COMPARE >"$out/$class.txt" 2>"$out/$class.log"
     is "$?" 0 "$class: every configuration gives a result"
     diag "$(tail -n 60 "$out/$class.txt")"
     diag "$(grep -a "FAILED\|cannot run" "$out/$class.log")"

@@ -15,6 +15,7 @@ import tempfile
 import time
 import unittest
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
@@ -219,7 +220,14 @@ class Tool(unittest.TestCase):
         with open(path + ".html", encoding="utf-8") as f:
             self.check_page(f.read(), data)
         # From what is there, with another baseline, without running anything.
-        status, out, err = self.run_tool("--from=" + self.out, "--baseline=new", "--json=-")
+        status, out, err = self.run_tool("--from=" + self.out, "--baseline=new", "--json=-",
+                                         "--markdown=%s.md" % path, "--chart=%s.svg" % path)
+        with open(path + ".md", encoding="utf-8") as f:
+            table = f.read()
+        self.assertRegex(table, r"\| new \| 1 \| 500 /s \|")
+        self.assertRegex(table, r"\| old \| 1\.00\?? \| 500 /s \|.* 20\.0 \|")
+        with open(path + ".svg", encoding="utf-8") as f:
+            self.assertEqual(ElementTree.fromstring(f.read()).tag, "{http://www.w3.org/2000/svg}svg")
         self.assertEqual(json.loads(out)["analysis"][0]["baseline"], "new")
         self.assertEqual(len(self.starts()), 8)
 

@@ -5,7 +5,7 @@ import json
 import os
 
 from . import measure, svg
-from .export import human, shown
+from .export import human, main_metric, opened, shown
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -69,10 +69,10 @@ def lead(data):
 def sentence(data, entry, models):
     """What one workload says, in words; None if there is nothing to compare."""
     w = by_name(data["plan"]["workloads"])[entry["workload"]]
-    key = next((k for k in ("iops", "throughput", "p50_us") if sum(k in e["metrics"] for e in entry["models"].values()) > 1), None)
-    if not key:
+    main = main_metric(entry)
+    if not main or sum(main[0] in e["metrics"] for e in entry["models"].values()) < 2:
         return None
-    better = next(m[3] for m in measure.METRICS if m[0] == key)
+    key, _, _, better, _ = main
     have = {n: e["metrics"][key]["median"] for n, e in entry["models"].items() if key in e["metrics"]}
     best = (max if better == "more" else min)(have, key=have.get)
     base = entry["baseline"] if entry["baseline"] in have else next(iter(have))
@@ -134,8 +134,7 @@ def charts(data, models):
         w = workloads[entry["workload"]]
         parts.append("<h3>%s</h3><p class=small>%s</p><div class=charts>" % (esc(w["name"]), esc(w["summary"])))
         for key, title, unit, better, chart in shown(entry):
-            rows = [(models[n]["label"], models[n]["step"], e["metrics"][key], n == entry["baseline"])
-                    for n, e in entry["models"].items() if key in e["metrics"]]
+            rows = rows_of(entry, models, key)
             if not chart or not rows or not any(r[2]["median"] for r in rows):
                 continue
             parts.append('<figure><figcaption>%s <span class=small>%s is better</span></figcaption>%s</figure>' % (
@@ -244,10 +243,29 @@ on which side of 1 it is. mvm's counters were read right before and right after 
 process, with the guest, kernel workers inside it and backend processes. Data was checked with SHA-256 on both sides.</p>"""
 
 
+def css():
+    with open(os.path.join(HERE, "report.css"), encoding="utf-8") as f:
+        return f.read()
+
+
+def rows_of(entry, models, key):
+    return [(models[n]["label"], models[n]["step"], e["metrics"][key], n == entry["baseline"])
+            for n, e in entry["models"].items() if key in e["metrics"]]
+
+
+def chart(data, path):
+    """The main figure of the first workload, as a picture of its own."""
+    entry = next((e for e in data["analysis"] if main_metric(e)), None)
+    if not entry:
+        raise SystemExit("mvm-compare: there is nothing to draw yet")
+    key, title, unit, _, _ = main_metric(entry)
+    picture = svg.bars("%s: %s" % (entry["workload"], title), unit, rows_of(entry, by_name(data["plan"]["models"]), key))
+    with opened(path) as f:
+        f.write(picture.replace("<title>", "<style>%s svg { background: var(--bg) }</style><title>" % css(), 1) + "\n")
+
+
 def page(data):
     models = by_name(data["plan"]["models"])
-    with open(os.path.join(HERE, "report.css"), encoding="utf-8") as f:
-        css = f.read()
     host = data.get("host", {})
     embedded = json.dumps(data).replace("</", "<\\/")
     return """<!DOCTYPE html>
@@ -265,7 +283,7 @@ def page(data):
 <h2 id=figures>All figures</h2>%s%s
 <h2 id=method>How it was measured</h2>%s%s
 <script type="application/json" id="data">%s</script></body></html>
-""" % (css, esc(host.get("date", "")), esc(host.get("kernel", "?")), esc(host.get("cpu", "?")), lead(data),
+""" % (css(), esc(host.get("date", "")), esc(host.get("kernel", "?")), esc(host.get("cpu", "?")), lead(data),
        summary(data, models), evolution(data, models), charts(data, models), paths(data, models), gives_up(),
        tables(data, models), failures(data), METHOD, environment(data), embedded)
 
