@@ -73,6 +73,7 @@ script() {
         for log in "$LAB_TMP"/*.log; do
             [ -s "$log" ] || continue
             printf '\n# last lines of %s:\n' "${log##*/}"
+            grep -a 'EFLAGS: ' "$log" | tail -n 3 | tr -d '\r' | tr -c '\n\t -~' '?' | sed 's/^/#   /'
             tail -c 8192 "$log" | tail -n 40 | tr -d '\r' | tr -c '\n\t -~' '?' | sed 's/^/#   /'
         done >&3
     fi

@@ -133,7 +133,7 @@ guest_text() {
 }
 
 # guest_start NAME SECONDS COMMAND...: start it, to be killed after three times the time, which is what it may
-# take where it has this machine's CPU to itself
+# take where it has this machine's CPU to itself; or a while after its kernel has panicked, if that ends it not
 guest_start() {
     guest_name=$1
     guest_limit=$(($2 * 3))
@@ -143,9 +143,15 @@ guest_start() {
     : >"$LAB_TMP/$guest_name.log"
     (
         timeout -k 15 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
-        echo $! >"$LAB_TMP/$guest_name.pid"
-        wait $!
+        guest_pid=$!
+        echo $guest_pid >"$LAB_TMP/$guest_name.pid"
+        while sleep 15 && kill -0 $guest_pid 2>/dev/null; do
+            grep -qa 'end Kernel panic' "$LAB_TMP/$guest_name.log" && sleep 15 && pkill -KILL -P $guest_pid
+        done >/dev/null 2>&1 &
+        guest_watch=$!
+        wait $guest_pid
         echo $? >"$LAB_TMP/$guest_name.status.new"
+        kill $guest_watch
         mv "$LAB_TMP/$guest_name.status.new" "$LAB_TMP/$guest_name.status"
     ) &
     echo $! >"$LAB_TMP/$guest_name.job"
