@@ -108,7 +108,9 @@ bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not 
 compare: setup-bench ## compare all models on this build, in the lab; the report is in build/compare
 	$(Q)$(MAKE) all images
 	$(Q)mkdir -p build/lab/out/compare build/compare
-	$(Q)tests/lab/run tests/compare/matrix.sh; status=$$?; \
+	$(Q)tests/lab/run tests/compare/matrix-net.sh >build/compare/net.tap 2>&1 & \
+	tests/lab/run tests/compare/matrix-blk.sh; status=$$?; \
+		wait $$! || status=1; cat build/compare/net.tap; \
 		find build/lab/out/compare -maxdepth 1 -type f -exec cp {} build/compare/ \; ; \
 		echo "build/compare/blk.html, build/compare/net.html"; exit $$status
 
