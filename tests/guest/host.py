@@ -89,6 +89,14 @@ class Pci(Host):
         return []
 
 
+class Devices(Host):
+    """A victim more, and a bystander; the first console is the guest's own."""
+
+    def prepare(self):
+        self.words.insert(0, "--console=emulated")
+        return ["--rng=virtio", "--rng=virtio"]
+
+
 class Uart(Host):
     """Types 64 KiB when asked to, and gets them back."""
 
@@ -247,6 +255,7 @@ HOSTS = {
     "acpi": Acpi,
     "counts": Counts,
     "pci": Pci,
+    "devices": Devices,
     "hostile": Pci,
     "ide": Pci,
     "indirect": Pci,
