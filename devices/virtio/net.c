@@ -76,6 +76,23 @@ static const char *check_features(struct virtio_device *v, uint64_t features)
 	return NULL;
 }
 
+/*
+ * What is left when features go that want what is not there: nobody who takes all of an offer may
+ * break a rule by it, and back ends (DPDK's) have the one without the other.
+ */
+static uint64_t consistent(uint64_t features)
+{
+	uint64_t before;
+
+	do {
+		before = features;
+		for (size_t i = 0; i < sizeof(requirements) / sizeof(requirements[0]); i++)
+			if (!(features & requirements[i].one_of))
+				features &= ~VIRTIO_BIT(requirements[i].feature);
+	} while (features != before);
+	return features;
+}
+
 static uint64_t offered(const struct net_info *info, const struct device_config *config, bool vhost)
 {
 	uint64_t bits = VIRTIO_BIT(VIRTIO_NET_F_MAC) | VIRTIO_BIT(VIRTIO_NET_F_STATUS) |
@@ -475,13 +492,16 @@ static int bind_plane(struct virtio_net *vn, struct error *e)
 static int limit_features(struct virtio_net *vn, struct error *e)
 {
 	uint64_t owned = VHOST_RING_FEATURES | VIRTIO_BIT(VIRTIO_NET_F_MRG_RXBUF);
+	int err;
 
 	if (!vn->backend)
 		return 0;
 	owned |= vn->backend->own;
 	/* A queue is reset by stopping it, which all can. */
-	return vhost_limit_features(&vn->v, vn->backend, owned & ~VIRTIO_BIT(VIRTIO_F_RING_RESET),
-				    e);
+	err = vhost_limit_features(&vn->v, vn->backend, owned & ~VIRTIO_BIT(VIRTIO_F_RING_RESET),
+				   e);
+	vn->v.offered = consistent(vn->v.offered);
+	return err;
 }
 
 static int make_device(struct virtio_net *vn, struct device_host *host,

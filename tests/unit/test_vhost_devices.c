@@ -53,6 +53,36 @@ Test(vhost_net, offers_what_tap_and_backend_have)
 	nrig_destroy(n);
 }
 
+/* As DPDK's, which has no segmentation unless told, but ECN for it. */
+Test(vhost_net, offers_nothing_that_wants_what_is_not_offered)
+{
+	const uint64_t ecn = MODEL_BIT(VIRTIO_NET_F_HOST_ECN) | MODEL_BIT(VIRTIO_NET_F_GUEST_ECN);
+	const uint64_t tso = MODEL_BIT(VIRTIO_NET_F_HOST_TSO4) | MODEL_BIT(VIRTIO_NET_F_GUEST_TSO4);
+	const uint64_t csum = MODEL_BIT(VIRTIO_NET_F_CSUM) | MODEL_BIT(VIRTIO_NET_F_GUEST_CSUM);
+	static const struct {
+		bool has_csum, has_tso;
+	} cases[] = { { true, true }, { true, false }, { false, true }, { false, false } };
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fake_vhost *f =
+			fake_vhost_create(FAKE_FEATURES | ecn | (cases[i].has_csum ? csum : 0) |
+					  (cases[i].has_tso ? tso : 0));
+		uint64_t offered, expected = 0;
+		struct nrig *n;
+
+		f->b.own = ecn | tso | csum;
+		n = nrig_create_vhost(1, NET_OFFLOAD_CSUM | NET_OFFLOAD_TSO4 | NET_OFFLOAD_ECN, "",
+				      &f->b);
+		offered = vrig_offered(n->v);
+		if (cases[i].has_csum)
+			expected = csum | (cases[i].has_tso ? tso | ecn : 0);
+		cr_expect_eq(offered & (ecn | tso | csum), expected, "case %zu: %#llx", i,
+			     (unsigned long long)offered);
+		cr_expect(vrig_negotiate(n->v, offered), "case %zu", i);
+		nrig_destroy(n);
+	}
+}
+
 Test(vhost_net, pairs_the_driver_uses_run, .timeout = 30)
 {
 	struct fake_vhost *f;

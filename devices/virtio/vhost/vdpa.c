@@ -69,11 +69,21 @@ static int get_status(struct vdpa *d, uint8_t *status)
 	return err;
 }
 
+/* A reset device may have forgotten whom to tell of its configuration (VDUSE does). */
+static int reset_device(struct vdpa *d)
+{
+	int err = set_status(d, 0);
+
+	if (!err)
+		err = vhost_kernel_ioctl(d->fd, VHOST_VDPA_SET_CONFIG_CALL, &d->config_call.fd);
+	return err == -EOPNOTSUPP ? 0 : err; /* such a device has no news */
+}
+
 static int set_features(struct vhost *b, uint64_t features)
 {
 	struct vdpa *d = of(b);
 	uint8_t status;
-	int err = set_status(d, 0);
+	int err = reset_device(d);
 
 	d->packed = features & VIRTIO_BIT(VIRTIO_F_RING_PACKED);
 	/* That addresses go through the map below is between the device and us. */
@@ -229,7 +239,7 @@ static int get_base(struct vhost *b, unsigned index, struct virtq_state *base)
 		d->active--;
 	}
 	if (!d->active) {
-		set_status(d, 0);
+		reset_device(d);
 		unmap(d);
 	}
 	return err;
@@ -239,7 +249,7 @@ static void reset(struct vhost *b)
 {
 	struct vdpa *d = of(b);
 
-	set_status(d, 0);
+	reset_device(d);
 	unmap(d);
 }
 
@@ -306,10 +316,7 @@ static int watch_config(struct vdpa *d, struct event_loop *loop)
 	if (d->config_call.fd < 0)
 		return -errno;
 	err = event_add(loop, &d->config_call);
-	if (err)
-		return err;
-	err = vhost_kernel_ioctl(d->fd, VHOST_VDPA_SET_CONFIG_CALL, &d->config_call.fd);
-	return err == -EOPNOTSUPP ? 0 : err; /* such a device has no news */
+	return err ? err : reset_device(d);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
