@@ -1,6 +1,6 @@
 #!/bin/sh
 # SR-IOV functions and a mediated device in guests: two guests at the same time, each with a VF of one igb and a
-# VF of one NVMe controller, one of them with the serial ports of an mtty as well.
+# VF of one NVMe controller, one of them with the serial ports of an mtty as well. One sends DMA outside its RAM.
 # lab: device=nvme-sriov,igb modules=mtty timeout=900
 . "$LAB_DIR/lib/lab.sh"
 
@@ -52,10 +52,27 @@ if [ $(nproc) = 1 ]; then
         wait $!
         echo port $(cat /tmp/port$p)
     done
+    # A driver that aims its controller at what is not its RAM, while the other guest has another VF of it.
+    dev=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
+    settle() { for i in $(seq 20); do "$@" && return; sleep 1; done; return 1; }
+    echo $dev >/sys/bus/pci/drivers/nvme/unbind
+    setpci -s $dev COMMAND=6
+    base=$(sed -n '1s/ .*//p' /sys/bus/pci/devices/$dev/resource)
+    reg() { devmem $((base + $1)) 32 $2; }
+    reg 0x14 0; settle eval '[ $(($(reg 0x1c) & 1)) = 0 ]'
+    reg 0x24 0x000f000f
+    reg 0x28 0x70000000; reg 0x2c 0; reg 0x30 0x70001000; reg 0x34 0
+    reg 0x14 0x00460001; settle eval '[ $(($(reg 0x1c) & 1)) = 1 ]'
+    reg 0x1000 1
+    sleep 1
+    reg 0x14 0
+    echo $dev >/sys/bus/pci/drivers/nvme/bind
+    settle dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null && echo after stray dma good
 fi
 echo at the meeting
 read -r go
 pings together
+dd if=/dev/nvme0n1 of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null && echo disk lives
 iperf3 -c 10.0.2.99 -p 520$(nproc) -n 1M >/tmp/iperf 2>&1 && echo iperf good || cat /tmp/iperf
 modprobe -r igbvf; modprobe igbvf
 ip addr add 10.0.2.$((15 + $(nproc)))/24 dev eth0; ip link set eth0 up
@@ -88,12 +105,17 @@ for g in one four; do
     guest_said $g '^iperf good' "$g: TCP to the PF"
     guest_said $g '^together bad:$' "$g: while the other one does the same"
     guest_said $g '^reloaded bad:$' "$g: with the driver loaded again"
+    guest_said $g '^disk lives' "$g: NVMe VF: answers after one guest's stray DMA"
     guest_said $g '^all done' "$g: to the end"
 done
 guest_said one '^net 52:54:00:aa:00:01 igbvf cpus 1' "one vCPU: its own MAC"
 guest_said four '^net 52:54:00:aa:00:02 igbvf cpus 4' "four vCPUs: its own MAC"
 is "$(guest_text one | grep -c '^port through-port')" 2 "mtty: both serial ports carry what they are given"
 guest_said one '^mvm: console1: .*mtty-2 of mtty.* can do: .*migration' "mtty: mvm says what it can do"
+guest_said one '^after stray dma good' "DMA outside its RAM: the guest lives"
+vf_bdf=$(vf "$nvme" 0)
+like "$(dmesg | grep -i "DMAR.*\[${vf_bdf#0000:}\].*fault addr" | tail -n 1)" 'fault addr 0x7000[01]000' \
+    "DMA outside its RAM: the IOMMU stops it, and the host's log names the VF"
 check "the VFs go back" "$mvm" vfio unbind "$(vf "$igb" 0)" "$(vf "$igb" 1)" "$(vf "$nvme" 0)" "$(vf "$nvme" 1)"
 set -- /dev/nvme[0-9]n1 # not one path of several (nvme0c0n1)
 disk=$1
