@@ -90,7 +90,7 @@ first() {
     echo nic msix $(irqs $nic MSIX)
     for mode in 1 0; do # MSI, then the line
         # The driver tries MSI for a tenth of a second, which is short on a busy machine: again, then.
-        for i in 1 2 3 4 5 6; do
+        for i in $(seq 20); do
             modprobe -r e1000e; modprobe e1000e IntMode=$mode
             ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up
             [ $mode = 0 ] || ! grep -q 'IO-APIC.*eth0' /proc/interrupts || continue
@@ -98,7 +98,7 @@ first() {
         done
         settle ping -q -c 1 -W 1 10.0.2.2 >/dev/null
         pings mode$mode
-        echo "nic mode$mode $(irqs eth0 'PCI-MSI-|fasteoi') by $(awk '/eth0/ { print $6, $7 }' /proc/interrupts)"
+        echo "nic mode$mode $(irqs eth0 'PCI-MSI-|fasteoi') by $(awk '/eth0/ { print $6, $7 }' /proc/interrupts) tries $i"
     done
     dmesg | grep -i 'e1000e.*msi' | tail -n 3
     load
