@@ -8,7 +8,7 @@
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
-seconds=${SECONDS_EACH:-10}
+seconds=8
 modprobe -a vfio-pci nvme
 nvme=$(lspci -D -d ::0108 | cut -d' ' -f1)
 pci=/sys/bus/pci/devices/$nvme
@@ -29,21 +29,27 @@ exits() {
     cat /sys/kernel/debug/kvm/"$1"-*/mmio_exits /sys/kernel/debug/kvm/"$1"-*/io_exits | awk '{ n += $1 } END { print n }'
 }
 
+# reach NAME WORD N: until it has said the word so often. One program a look: what is measured shares the CPU.
+reach() {
+    while guest_alive "$1" && [ "$(grep -ca "^$2" "$LAB_TMP/$1.log")" -lt "$3" ]; do sleep 0.5; done
+}
+
 # by NAME COMMAND...: boots it and plays both depths
 by() {
-    name=$1
+    name=$1 n=0
     shift
     guest_start "$name" 600 "$@"
     for depth in 1 32; do
-        n=$((depth == 1 ? 1 : 2))
-        while guest_alive "$name" && [ "$(guest_text "$name" | grep -c '^ready')" -lt $n ]; do sleep 0.2; done
+        n=$((n + 1))
+        reach "$name" ready $n
         vmm=$(pgrep -P "$(cat "$LAB_TMP/$name.pid")")
         before=$(exits "$vmm")
         guest_send "$name" 'go\n'
-        while guest_alive "$name" && [ "$(guest_text "$name" | grep -c '^done')" -lt $n ]; do sleep 0.2; done
+        sleep "$seconds"
+        reach "$name" "done" $n
         after=$(exits "$vmm")
         guest_send "$name" 'go\n'
-        while guest_alive "$name" && [ "$(guest_text "$name" | grep -c '^requests')" -lt $n ]; do sleep 0.2; done
+        reach "$name" requests $n
         diag "$name depth $depth: $(guest_text "$name" | grep '^IOPS' | tail -n 1), $(guest_text "$name" | grep '^requests' | tail -n 1 |
             awk -v x=$((after - before)) '{ printf "%d user exits for %d requests: %.4f each", x, $2, x / $2 }')"
     done

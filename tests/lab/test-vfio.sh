@@ -1,7 +1,7 @@
 #!/bin/sh
 # Hardware given to a guest whole: an NVMe and an e1000e function of the lab's host, by Linux's own
 # drivers in the guest. MSI-X, MSI and INTx; a reboot, driver reloads and resets under load; mvm killed
-# in the middle; DMA outside the guest's RAM; an expansion ROM; a function taken back while the guest runs; refusals.
+# in the middle; an expansion ROM; a function taken back while the guest runs; refusals.
 # lab: device=nvme,e1000e timeout=1200
 . "$LAB_DIR/lib/lab.sh"
 
@@ -90,7 +90,7 @@ first() {
     echo nic msix $(irqs $nic MSIX)
     for mode in 1 0; do # MSI, then the line
         # The driver tries MSI for a tenth of a second, which is short on a busy machine: again, then.
-        for i in 1 2 3 4 5 6; do
+        for i in $(seq 20); do
             modprobe -r e1000e; modprobe e1000e IntMode=$mode
             ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up
             [ $mode = 0 ] || ! grep -q 'IO-APIC.*eth0' /proc/interrupts || continue
@@ -98,7 +98,7 @@ first() {
         done
         settle ping -q -c 1 -W 1 10.0.2.2 >/dev/null
         pings mode$mode
-        echo "nic mode$mode $(irqs eth0 'PCI-MSI-|fasteoi') by $(awk '/eth0/ { print $6, $7 }' /proc/interrupts)"
+        echo "nic mode$mode $(irqs eth0 'PCI-MSI-|fasteoi') by $(awk '/eth0/ { print $6, $7 }' /proc/interrupts) tries $i"
     done
     dmesg | grep -i 'e1000e.*msi' | tail -n 3
     load
@@ -109,19 +109,6 @@ first() {
     echo $dev >/sys/bus/pci/drivers/nvme/unbind
     wait
     echo $dev >/sys/bus/pci/drivers/nvme/bind; settle disk && verify 4M && echo driver back
-    # A driver that aims the controller at what is not its RAM.
-    echo $dev >/sys/bus/pci/drivers/nvme/unbind
-    setpci -s $dev COMMAND=6
-    base=$(sed -n '1s/ .*//p' /sys/bus/pci/devices/$dev/resource)
-    reg() { devmem $((base + $1)) 32 $2; }
-    reg 0x14 0; settle [ "$(($(reg 0x1c) & 1))" = 0 ]
-    reg 0x24 0x000f000f
-    reg 0x28 0x70000000; reg 0x2c 0; reg 0x30 0x70001000; reg 0x34 0
-    reg 0x14 0x00460001; settle eval '[ $(($(reg 0x1c) & 1)) = 1 ]'
-    reg 0x1000 1
-    sleep 1
-    reg 0x14 0
-    echo $dev >/sys/bus/pci/drivers/nvme/bind; settle disk && verify 8M && echo after stray dma good
     printf second | dd of=/dev/nvme0n1 bs=512 seek=400000 conv=notrunc,sync,fsync oflag=direct 2>/dev/null
     echo rebooting
     reboot -f
@@ -180,8 +167,6 @@ guest_said four '^controller reset good' "NVMe: controller reset under load"
 guest_said four '^function reset good' "NVMe: function level reset under load"
 guest_said four '^jobs without an error [1-9]' "NVMe: the load saw neither reset"
 guest_said four '^driver back' "NVMe: driver taken away under load and given back"
-guest_said four '^after stray dma good' "DMA outside its RAM: the guest lives"
-like "$(dmesg | grep -i 'DMAR.*fault addr' | tail -n 1)" 'fault addr 0x7000[01]000' "DMA outside its RAM: the host's IOMMU stops it"
 if guest_expect four '^under load' 500; then
     guest_said four '^verify 12M good' "after a reboot: NVMe works"
     guest_said four '^reboot pings bad:$' "after a reboot: the NIC works"
