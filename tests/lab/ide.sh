@@ -22,7 +22,7 @@ words=$(script_disk "$LAB_TMP/script" <<'GUEST'
 sum() { sha256sum | cut -c1-64; }
 t() { echo "$(cut -d' ' -f1 /proc/uptime) at" "$@"; }
 disk() { # CHANNEL UNIT: the name of the disk there; the order of names is by chance
-    for port in $(ls -d /sys/bus/pci/drivers/ata_piix/0*/ata* | sort -V | sed -n "$(($1 + 1))p"); do
+    for port in $(ls -d /sys/bus/pci/drivers/ata_piix/0*/ata* | sed -n "$(($1 + 1))p"); do
         ls $port/host*/target*:0:$2/*/block
     done
 }
