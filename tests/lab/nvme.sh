@@ -47,7 +47,9 @@ echo ns $(nvme id-ns $n0 | grep -E '^(nsze|flbas|nlbaf) ' | tr -s ' :' ' ')
 echo list $(nvme list-ns $c0) and $(nvme ns-descs $n0 | grep -c uuid)
 nvme smart-log $c0 | grep -E '^(critical_warning|media_errors)' | tr -s '\t :' ' ' | sed 's/^/smart /'
 nvme fw-log $c0 | grep -c frs1 | sed 's/^/fw /'
-nvme effects-log $c0 2>/dev/null | grep -c '^ACS.*\['  | sed 's/^/effects /'
+# nvme effects-log would map the controller's registers, which Debian's kernel refuses (IO_STRICT_DEVMEM). Of 256 admin
+# commands there are twelve, one of them with two bytes' worth of effects.
+echo effects $(nvme get-log $c0 --log-id=5 --log-len=4096 --raw-binary | head -c 1024 | tr -d '\0' | wc -c)
 nvme get-feature $c0 -f 7 | sed 's/^/feature /'
 nvme get-feature $c0 -f 6 | sed 's/^/feature /'
 nvme read $n0 -s 49151 -c 3 -z 2048 -d /tmp/x >/dev/null 2>&1; echo beyond $?
@@ -62,7 +64,7 @@ t cli
 while [ ! -e /tmp/enough ]; do verify --loops=4 || { echo fio $? under load; break; }; done &
 load=$!
 sleep 2
-for i in 1 2 3; do
+for i in 1 2; do
     timeout 100 nvme reset $c0 && timeout 100 nvme reset $c1 && echo reset $i
     sleep 0.3
 done
@@ -109,7 +111,7 @@ said ns 'nsze 0xc000 nlbaf 0 flbas 0' "nvme id-ns"
 said list '.*0x1 and 1' "nvme list-ns and ns-descs"
 said smart 'critical_warning 0' "nvme smart-log"
 said fw 1 "nvme fw-log"
-said effects '1[0-9]' "nvme effects-log"
+said effects 13 "nvme get-log: commands and their effects"
 said feature '.*0x07.*value:0x00030003' "nvme get-feature: queues"
 said feature '.*0x06.*value:0x00000001' "nvme get-feature: write cache"
 said beyond '[1-9]' "a read beyond the end fails"
@@ -119,7 +121,7 @@ said zeroes 0 "nvme write-zeroes"
 said dsm '.*success' "nvme dsm"
 said 'smartctl Serial' 'Number: *mvm-blk-0' "smartctl -i"
 said 'smartctl SMART' '.*PASSED' "smartctl -H"
-is "$(echo "$text" | grep -c '^reset [123]')" 3 "nvme reset under load, three times on each"
+is "$(echo "$text" | grep -c '^reset [12]')" 2 "nvme reset under load, twice on each"
 is "$(echo "$text" | grep -c '^flr')" 2 "the functions reset themselves (FLR) under load"
 said 'load' ends "… and fio ends"
 is "$(echo "$text" | grep '^fio .* under load')" "" "… having found all it wrote"
