@@ -8,10 +8,12 @@
 # shellcheck shell=sh
 . "$LAB_DIR/lib/disks.sh"
 
-# net_tap NAME ADDRESS/LENGTH [WORDS...]: a tap that is up; the words go to "ip tuntap add"
+# net_tap NAME ADDRESS/LENGTH [WORDS...]: a tap that is up, in the place of another script's; the words go to
+# "ip tuntap add"
 net_tap() {
     net_name=$1 net_address=$2
     shift 2
+    [ ! -d "/sys/class/net/$net_name" ] || ip link del "$net_name"
     ip tuntap add dev "$net_name" mode tap "$@"
     ip addr add "$net_address" dev "$net_name"
     ip link set "$net_name" up
