@@ -3,6 +3,7 @@
 # port (PIO), the others by DMA; data checked from both sides, smartctl, channels reset and the driver taken away
 # under load. Then a guest with one vCPU boots from a root on one.
 # lab: timeout=900
+# shellcheck source=tests/lab/lib/lab.sh
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/disks.sh"
 
@@ -72,6 +73,7 @@ fio --name=load --filename=/dev/$a --offset=12M --size=1M --rw=randread --bs=4k 
     --loops=1000 --minimal >/dev/null 2>&1 & load=$!
 sleep 2
 echo $at >/sys/bus/pci/drivers/ata_piix/unbind; echo unbound $?
+t unbound
 wait $load; echo left $(disks)
 echo $at >/sys/bus/pci/drivers/ata_piix/bind
 n=0; while [ "$(disks)" != 4 ] && [ $n -lt 300 ]; do n=$((n + 1)); sleep 0.1; done

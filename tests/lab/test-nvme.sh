@@ -4,6 +4,7 @@
 # controllers reset in each way and the driver taken away under load. Then a guest boots from a root on one, without
 # messages (INTx), and one with a single vCPU does without shadow doorbells.
 # lab: timeout=900
+# shellcheck source=tests/lab/lib/lab.sh
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/disks.sh"
 
