@@ -1,6 +1,6 @@
 /*
- * Block backends: opening and locking of raw images, requests good and bad, full disks; and the
- * thread engine, with a disk that waits when told to.
+ * Block backends: opening and locking of raw images, requests good and bad, full disks. The engine
+ * is in test_block_engine.c.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "tests/unit/test_block_stub.h"
+#include "tests/unit/test_block_bench.h"
 
 #define MIB (1u << 20)
 
@@ -149,134 +149,6 @@ Test(block, readers_share_and_a_writer_is_alone)
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* A queue that the test kicks, on a loop with a thread. */
-struct bench {
-	struct block *block;
-	struct block_queue *q;
-	struct event_loop *loop;
-	pthread_mutex_t lock;
-	unsigned completions; /* calls of completed() */
-	unsigned done;
-};
-
-struct io {
-	struct block_request r; /* first */
-	struct bench *bench;
-	struct iovec iov;
-	bool done;
-	int result;
-	unsigned order;
-	struct io *then; /* submitted by done() */
-};
-
-static void completed(void *opaque)
-{
-	struct bench *b = opaque;
-
-	b->completions++;
-}
-
-static struct bench *bench_create(struct block *block, bool may_wait)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-	struct block_queue_config config = { .lock = &b->lock,
-					     .depth = 64,
-					     .completed = completed,
-					     .opaque = b,
-					     .name = "blk0",
-					     .may_wait = may_wait };
-	struct error e;
-
-	pthread_mutex_init(&b->lock, NULL);
-	b->block = block;
-	b->loop = event_loop_create("blk0", &e);
-	cr_assert_eq(event_loop_start(b->loop, &e), 0);
-	config.loop = b->loop;
-	cr_assert_eq(block_queue_create(&b->q, block, &config, &e), 0, "%s", e.msg);
-	return b;
-}
-
-static void bench_destroy(struct bench *b)
-{
-	pthread_mutex_lock(&b->lock);
-	block_queue_drain(b->q);
-	pthread_mutex_unlock(&b->lock);
-	block_queue_destroy(b->q);
-	event_loop_destroy(b->loop);
-	block_close(b->block);
-	pthread_mutex_destroy(&b->lock);
-	free(b);
-}
-
-static void io_done(struct block_request *r, int result)
-{
-	struct io *io = (struct io *)r;
-
-	io->done = true;
-	io->result = result;
-	io->order = ++io->bench->done;
-	if (io->then)
-		block_queue_submit(io->bench->q, &io->then->r);
-}
-
-static void io_init(struct bench *b, struct io *io, enum block_op op, uint64_t offset, void *buf,
-		    uint64_t len)
-{
-	*io = (struct io){
-		.r = { .op = op, .offset = offset, .length = len, .done = io_done },
-		.bench = b,
-		.iov = { buf, len },
-	};
-	if (buf) {
-		io->r.iov = &io->iov;
-		io->r.niov = 1;
-	}
-}
-
-static void submit(struct bench *b, struct io *io, unsigned n)
-{
-	pthread_mutex_lock(&b->lock);
-	for (unsigned i = 0; i < n; i++)
-		block_queue_submit(b->q, &io[i].r);
-	for (unsigned i = 0; i < n; i++)
-		cr_assert_not(io[i].done, "done() from submit");
-	block_queue_kick(b->q);
-	pthread_mutex_unlock(&b->lock);
-}
-
-static void wait_for(struct bench *b, struct io *io, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		for (unsigned ms = 0; ms < 10000; ms++) {
-			bool done;
-
-			pthread_mutex_lock(&b->lock);
-			done = io[i].done;
-			pthread_mutex_unlock(&b->lock);
-			if (done)
-				break;
-			usleep(1000);
-		}
-		cr_assert(io[i].done);
-	}
-}
-
-static int run(struct bench *b, enum block_op op, uint64_t offset, void *buf, uint64_t len)
-{
-	struct io io;
-
-	io_init(b, &io, op, offset, buf, len);
-	submit(b, &io, 1);
-	wait_for(b, &io, 1);
-	return io.result;
-}
-
-static void fill(uint8_t *buf, size_t len, unsigned seed)
-{
-	for (size_t i = 0; i < len; i++)
-		buf[i] = (uint8_t)(i * 31 + seed + (i >> 9));
-}
-
 static bool all_zero(const uint8_t *p, size_t len)
 {
 	return p[0] == 0 && memcmp(p, p + 1, len - 1) == 0;
@@ -289,12 +161,12 @@ static void round_trip(const char *image, bool may_wait)
 	char cut[8];
 	int fd;
 
-	fill(out, MIB, 1);
-	cr_assert_eq(run(b, BLOCK_WRITE, 4096, out, MIB - 8192), 0);
-	cr_assert_eq(run(b, BLOCK_FLUSH, 0, NULL, 0), 0);
-	cr_assert_eq(run(b, BLOCK_READ, 4096, in, MIB - 8192), 0);
+	bench_fill(out, MIB, 1);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, 4096, out, MIB - 8192), 0);
+	cr_assert_eq(bench_run(b, BLOCK_FLUSH, 0, NULL, 0), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 4096, in, MIB - 8192), 0);
 	cr_assert_eq(memcmp(in, out, MIB - 8192), 0);
-	cr_assert_eq(run(b, BLOCK_READ, 0, in, 4096), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 0, in, 4096), 0);
 	cr_assert(all_zero(in, 4096));
 	/* And that is what is in the file. */
 	fd = open(image, O_RDONLY);
@@ -330,16 +202,16 @@ Test(block, as_many_iovecs_as_there_can_be)
 	uint8_t *buf = malloc(MIB), *in = malloc(MIB);
 	struct io io;
 
-	fill(buf, MIB, 7);
+	bench_fill(buf, MIB, 7);
 	for (unsigned i = 0; i < 1024; i++) /* in another order, sizes that straddle sectors */
 		iov[i] = (struct iovec){ buf + (i ^ 1) * 1000, 1000 };
 	io_init(b, &io, BLOCK_WRITE, 512, NULL, 1024 * 1000);
 	io.r.iov = iov;
 	io.r.niov = 1024;
-	submit(b, &io, 1);
-	wait_for(b, &io, 1);
+	bench_submit(b, &io, 1);
+	bench_wait(b, &io, 1);
 	cr_assert_eq(io.result, 0);
-	cr_assert_eq(run(b, BLOCK_READ, 512, in, 1024 * 1000), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 512, in, 1024 * 1000), 0);
 	for (unsigned i = 0; i < 1024; i++)
 		cr_assert_eq(memcmp(in + i * 1000, buf + (i ^ 1) * 1000, 1000), 0);
 	free(buf);
@@ -369,10 +241,10 @@ Test(block, ranges_that_cannot_be)
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		for (unsigned op = 0; op < 4; op++)
-			cr_assert_eq(run(b, ops[op], bad[i].offset, buf, bad[i].length), -EINVAL,
-				     "%u %u", i, op);
-	cr_assert_eq(run(b, BLOCK_READ, MIB - 512, buf, 512), 0);
-	cr_assert_eq(run(b, BLOCK_READ, MIB, buf, 0), 0);
+			cr_assert_eq(bench_run(b, ops[op], bad[i].offset, buf, bad[i].length),
+				     -EINVAL, "%u %u", i, op);
+	cr_assert_eq(bench_run(b, BLOCK_READ, MIB - 512, buf, 512), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, MIB, buf, 0), 0);
 	bench_destroy(b);
 }
 
@@ -382,11 +254,11 @@ Test(block, read_only_is_not_written)
 	uint8_t buf[512] = { 1 };
 
 	cr_assert(block_info(b->block)->read_only);
-	cr_assert_eq(run(b, BLOCK_WRITE, 0, buf, 512), -EROFS);
-	cr_assert_eq(run(b, BLOCK_DISCARD, 0, NULL, 512), -EROFS);
-	cr_assert_eq(run(b, BLOCK_WRITE_ZEROES, 0, NULL, 512), -EROFS);
-	cr_assert_eq(run(b, BLOCK_FLUSH, 0, NULL, 0), 0);
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf, 512), 0);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, 0, buf, 512), -EROFS);
+	cr_assert_eq(bench_run(b, BLOCK_DISCARD, 0, NULL, 512), -EROFS);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE_ZEROES, 0, NULL, 512), -EROFS);
+	cr_assert_eq(bench_run(b, BLOCK_FLUSH, 0, NULL, 0), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 0, buf, 512), 0);
 	cr_assert(all_zero(buf, 512));
 	bench_destroy(b);
 }
@@ -400,21 +272,21 @@ Test(block, discard_and_zeroes)
 	struct io io;
 
 	for (unsigned unmap = 0; unmap < 2; unmap++) {
-		fill(buf, 4 * MIB, 3);
-		cr_assert_eq(run(b, BLOCK_WRITE, 0, buf, 4 * MIB), 0);
+		bench_fill(buf, 4 * MIB, 3);
+		cr_assert_eq(bench_run(b, BLOCK_WRITE, 0, buf, 4 * MIB), 0);
 		io_init(b, &io, BLOCK_WRITE_ZEROES, 512, NULL, 3 * MIB);
 		io.r.unmap = unmap;
 		io.r.stable = unmap;
-		submit(b, &io, 1);
-		wait_for(b, &io, 1);
+		bench_submit(b, &io, 1);
+		bench_wait(b, &io, 1);
 		cr_assert_eq(io.result, 0);
-		cr_assert_eq(run(b, BLOCK_READ, 0, buf, 4 * MIB), 0);
+		cr_assert_eq(bench_run(b, BLOCK_READ, 0, buf, 4 * MIB), 0);
 		cr_assert_neq(buf[511], 0);
 		cr_assert(all_zero(buf + 512, 3 * MIB));
 		cr_assert_neq(buf[512 + 3 * MIB + 1], 0);
 	}
 	if (block_info(b->block)->can_discard) {
-		cr_assert_eq(run(b, BLOCK_DISCARD, 0, NULL, 4 * MIB), 0);
+		cr_assert_eq(bench_run(b, BLOCK_DISCARD, 0, NULL, 4 * MIB), 0);
 		cr_assert_eq(stat(p, &st), 0);
 		cr_assert_leq(st.st_blocks * 512, MIB);
 		cr_assert_eq(st.st_size, 4 * MIB);
@@ -430,9 +302,9 @@ Test(block, a_file_that_shrank_is_an_error)
 	uint8_t *buf = malloc(MIB);
 
 	cr_assert_eq(truncate(p, MIB / 2), 0);
-	cr_assert_eq(run(b, BLOCK_READ, MIB / 4, buf, MIB / 2), -EIO);
-	cr_assert_eq(run(b, BLOCK_READ, MIB / 2, buf, 512), -EIO);
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf, MIB / 2), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, MIB / 4, buf, MIB / 2), -EIO);
+	cr_assert_eq(bench_run(b, BLOCK_READ, MIB / 2, buf, 512), -EIO);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 0, buf, MIB / 2), 0);
 	free(buf);
 	bench_destroy(b);
 }
@@ -457,16 +329,16 @@ Test(block, a_full_disk_is_an_error_and_nothing_more)
 	if (!small_tmpfs())
 		cr_skip_test("no mount namespace");
 	b = bench_create(open_raw(file("disk", 16 * MIB), false), false);
-	fill(buf, MIB, 9);
-	cr_assert_eq(run(b, BLOCK_WRITE, 0, buf, MIB / 2), 0);
-	cr_assert_eq(run(b, BLOCK_WRITE, 4 * MIB, buf, MIB), -ENOSPC);
+	bench_fill(buf, MIB, 9);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, 0, buf, MIB / 2), 0);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, 4 * MIB, buf, MIB), -ENOSPC);
 	for (unsigned i = 0; i < 4; i++)
 		io_init(b, &io[i], BLOCK_WRITE, (8 + i) * MIB, buf, MIB);
-	submit(b, io, 4);
-	wait_for(b, io, 4);
+	bench_submit(b, io, 4);
+	bench_wait(b, io, 4);
 	for (unsigned i = 0; i < 4; i++)
 		cr_assert_eq(io[i].result, -ENOSPC);
-	cr_assert_eq(run(b, BLOCK_READ, 4096, buf, 4096), 0);
+	cr_assert_eq(bench_run(b, BLOCK_READ, 4096, buf, 4096), 0);
 	cr_assert_neq(buf[1], 0);
 	free(buf);
 	bench_destroy(b);
@@ -480,225 +352,12 @@ Test(block, a_file_size_limit_is_an_error)
 	uint8_t *buf = malloc(MIB);
 
 	signal(SIGXFSZ, SIG_IGN); /* as main() does */
-	fill(buf, MIB, 9);
+	bench_fill(buf, MIB, 9);
 	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	cr_assert_eq(run(b, BLOCK_WRITE, MIB / 2, buf, MIB), -EFBIG);
-	cr_assert_eq(run(b, BLOCK_WRITE, 0, buf, MIB / 2), 0);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, MIB / 2, buf, MIB), -EFBIG);
+	cr_assert_eq(bench_run(b, BLOCK_WRITE, 0, buf, MIB / 2), 0);
 	free(buf);
 	bench_destroy(b);
-}
-
-/* ---- the engine ------------------------------------------------------------------------------ */
-
-static struct bench *stub_bench(struct stub_block **s, bool may_wait)
-{
-	*s = stub_block_create(MIB);
-	return bench_create(&(*s)->block, may_wait);
-}
-
-Test(block, one_request_alone_is_done_by_the_kicking_thread)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, true);
-	uint8_t buf[512];
-
-	for (unsigned i = 0; i < 100; i++) {
-		cr_assert_eq(run(b, BLOCK_READ, 0, buf, 512), 0);
-		cr_assert(pthread_equal(s->last, pthread_self()));
-		pthread_mutex_lock(&b->lock);
-		block_queue_kick(b->q); /* the front end goes to sleep */
-		pthread_mutex_unlock(&b->lock);
-	}
-	cr_assert_eq(b->completions, 100);
-	bench_destroy(b);
-
-	/* Not on a thread that others need. */
-	b = stub_bench(&s, false);
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf, 512), 0);
-	cr_assert_not(pthread_equal(s->last, pthread_self()));
-	bench_destroy(b);
-}
-
-Test(block, flushes_and_long_requests_go_to_workers)
-{
-	struct stub_block *s = stub_block_create(4 * MIB);
-	struct bench *b = bench_create(&s->block, true);
-	uint8_t *buf = malloc(2 * MIB);
-
-	cr_assert_eq(run(b, BLOCK_FLUSH, 0, NULL, 0), 0);
-	cr_assert_not(pthread_equal(s->last, pthread_self()));
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf, 2 * MIB), 0);
-	cr_assert_not(pthread_equal(s->last, pthread_self()));
-	free(buf);
-	bench_destroy(b);
-}
-
-/* Requests that come while one is waited for show that waiting was wrong. */
-Test(block, waits_no_more_when_others_come_meanwhile)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, true);
-	uint8_t buf[2][512];
-	struct io io[2];
-
-	s->no_nowait = true;
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf[0], 512), 0);
-	cr_assert(pthread_equal(s->last, pthread_self()));
-	for (unsigned i = 0; i < 20; i++) { /* no sleep in between */
-		cr_assert_eq(run(b, BLOCK_READ, 0, buf[0], 512), 0);
-		cr_assert_not(pthread_equal(s->last, pthread_self()));
-	}
-	/* Then they do run at the same time. */
-	stub_gate(s, true);
-	for (unsigned i = 0; i < 2; i++) {
-		io_init(b, &io[i], BLOCK_READ, 0, buf[i], 512);
-		submit(b, &io[i], 1);
-	}
-	for (unsigned i = 0; i < 5000 && stub_waiting(s) < 2; i++)
-		usleep(1000);
-	cr_assert_eq(stub_waiting(s), 2);
-	stub_gate(s, false);
-	wait_for(b, io, 2);
-	bench_destroy(b);
-}
-
-Test(block, cached_data_needs_no_worker)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, false);
-	uint8_t buf[8][512];
-	struct io io[8];
-
-	s->cached = true;
-	stub_gate(s, true);
-	for (unsigned i = 0; i < 8; i++)
-		io_init(b, &io[i], i % 2 ? BLOCK_WRITE : BLOCK_READ, i * 512, buf[i], 512);
-	submit(b, io, 8);
-	for (unsigned i = 0; i < 8; i++)
-		cr_assert(io[i].done);
-	cr_assert_eq(b->completions, 1, "once for all");
-	cr_assert_eq(s->nowaits, 8);
-	stub_gate(s, false);
-
-	/* A format that cannot is asked once for reads and once for writes. */
-	s->no_nowait = true;
-	s->nowaits = 0;
-	for (unsigned i = 0; i < 8; i++)
-		io[i].done = false;
-	submit(b, io, 8);
-	wait_for(b, io, 8);
-	cr_assert_eq(s->nowaits, 2);
-	bench_destroy(b);
-}
-
-Test(block, many_at_once_and_completions_in_batches)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, true);
-	struct io io[64];
-	uint8_t *buf = malloc(64 * 512);
-
-	s->no_nowait = true;
-	for (unsigned round = 0; round < 50; round++) {
-		stub_gate(s, true);
-		b->done = 0;
-		for (unsigned i = 0; i < 64; i++) {
-			fill(buf + i * 512, 512, round + i);
-			io_init(b, &io[i], BLOCK_WRITE, (uint64_t)i * 512, buf + i * 512, 512);
-		}
-		submit(b, io, 64);
-		for (unsigned i = 0; i < 5000 && stub_waiting(s) < 8; i++)
-			usleep(1000);
-		cr_assert_eq(stub_waiting(s), 8);
-		stub_gate(s, false);
-		wait_for(b, io, 64);
-		for (unsigned i = 0; i < 64; i++)
-			cr_assert_eq(io[i].result, 0);
-		cr_assert_eq(memcmp(s->data, buf, 64 * 512), 0);
-	}
-	cr_assert_lt(b->completions, 50 * 64);
-	free(buf);
-	bench_destroy(b);
-}
-
-Test(block, errors_reach_the_request)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, true);
-	uint8_t buf[512];
-	struct io io[4];
-
-	s->fail = -EIO;
-	cr_assert_eq(run(b, BLOCK_READ, 0, buf, 512), -EIO);
-	cr_assert_eq(run(b, BLOCK_FLUSH, 0, NULL, 0), -EIO);
-	s->fail = -ENOSPC;
-	for (unsigned i = 0; i < 4; i++)
-		io_init(b, &io[i], BLOCK_WRITE, 0, buf, 512);
-	submit(b, io, 4);
-	wait_for(b, io, 4);
-	for (unsigned i = 0; i < 4; i++)
-		cr_assert_eq(io[i].result, -ENOSPC);
-	bench_destroy(b);
-}
-
-static void *open_gate_later(void *arg)
-{
-	usleep(30000);
-	stub_gate(arg, false);
-	return NULL;
-}
-
-/* From another thread than the loop's, with the lock held all the time: the loop cannot help. */
-Test(block, drain_waits_for_all)
-{
-	struct stub_block *s;
-	struct bench *b = stub_bench(&s, true);
-	struct io io[20];
-	uint8_t buf[512];
-	pthread_t thread;
-
-	stub_gate(s, true);
-	for (unsigned i = 0; i < 20; i++)
-		io_init(b, &io[i], i % 4 ? BLOCK_READ : BLOCK_FLUSH, 0, i % 4 ? buf : NULL,
-			i % 4 ? 512 : 0);
-	pthread_mutex_lock(&b->lock);
-	for (unsigned i = 0; i < 19; i++)
-		block_queue_submit(b->q, &io[i].r);
-	block_queue_kick(b->q);
-	block_queue_submit(b->q, &io[19].r); /* not even kicked */
-	pthread_create(&thread, NULL, open_gate_later, s);
-	block_queue_drain(b->q);
-	for (unsigned i = 0; i < 20; i++)
-		cr_assert(io[i].done);
-	pthread_mutex_unlock(&b->lock);
-	pthread_join(thread, NULL);
-	bench_destroy(b);
-}
-
-/* A request whose done() submits the next one: by kick, by the loop, by drain. */
-Test(block, done_may_submit)
-{
-	for (unsigned how = 0; how < 3; how++) {
-		struct stub_block *s;
-		struct bench *b = stub_bench(&s, how == 0);
-		struct io io[10];
-		uint8_t buf[512];
-
-		for (unsigned i = 0; i < 10; i++) {
-			io_init(b, &io[i], BLOCK_READ, 0, buf, 512);
-			io[i].then = i < 9 ? &io[i + 1] : NULL;
-		}
-		pthread_mutex_lock(&b->lock);
-		block_queue_submit(b->q, &io[0].r);
-		block_queue_kick(b->q);
-		if (how == 2)
-			block_queue_drain(b->q);
-		pthread_mutex_unlock(&b->lock);
-		wait_for(b, io, 10);
-		for (unsigned i = 0; i < 10; i++)
-			cr_assert_eq(io[i].order, i + 1);
-		bench_destroy(b);
-	}
 }
 
 /* Random requests on a real file against a copy in memory. Overlaps only one after the other. */
@@ -718,15 +377,15 @@ Test(block, random_requests_on_a_file)
 			bool write = rand_r(&seed) % 2;
 
 			if (write) {
-				fill(buf + i * SLOT, len, round * 3 + i);
+				bench_fill(buf + i * SLOT, len, round * 3 + i);
 				memcpy(copy + i * SLOT + offset, buf + i * SLOT, len);
 			}
 			io_init(b, &io[i], write ? BLOCK_WRITE : BLOCK_READ, i * SLOT + offset,
 				buf + i * SLOT, len);
 			io[i].r.stable = write && round % 10 == 0;
 		}
-		submit(b, io, SLOTS);
-		wait_for(b, io, SLOTS);
+		bench_submit(b, io, SLOTS);
+		bench_wait(b, io, SLOTS);
 		for (unsigned i = 0; i < SLOTS; i++) {
 			cr_assert_eq(io[i].result, 0);
 			cr_assert_eq(memcmp(copy + io[i].r.offset, buf + i * SLOT, io[i].r.length),

@@ -1,6 +1,5 @@
 /* See test_nvme_rig.h. */
 #include <criterion/criterion.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -281,4 +280,10 @@ struct nvme_command nvrig_pages(struct nvrig *r, uint8_t opcode, uint64_t slba, 
 		list[at++] = page[i];
 	}
 	return c;
+}
+
+void nvrig_fill(uint8_t *p, size_t len, unsigned seed)
+{
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)(i * 13 + (i >> 9) + seed);
 }

@@ -92,4 +92,7 @@ struct nvme_command nvrig_pages(struct nvrig *r, uint8_t opcode, uint64_t slba, 
 				const uint64_t *page, unsigned pages);
 uint8_t *nvrig_at(struct nvrig *r, uint64_t address, uint64_t len);
 
+/* Bytes that tell where they belong. */
+void nvrig_fill(uint8_t *p, size_t len, unsigned seed);
+
 #endif

@@ -1,96 +1,16 @@
 /*
  * The vhost layer between a model driver and a fake backend: when rings start and stop, what the
- * backend is given, where interrupts go, features, who goes on where after a handover, and what
- * happens when the backend fails, is gone, or comes back.
+ * backend is given, features, configuration space. Interrupts, handover and trouble are in
+ * test_vhost_run.c.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <linux/virtio_mmio.h>
-#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/unit/test_vhost_rig.h"
-
-#define V1	    MODEL_BIT(VIRTIO_F_VERSION_1)
-#define NEEDS_RESET VIRTIO_CONFIG_S_NEEDS_RESET
-#define START_LOG   "features memory vring0 vring1 enable0 enable1 start"
-#define STOP_LOG    "stop disable0 base0 disable1 base1"
+#include "tests/unit/test_vhost_pair.h"
 
 static const struct model_buf one_buf = { MODEL_HIGH, 64, true };
-
-struct pair {
-	struct vrig *r;
-	struct fake_vhost *f;
-	struct model d[ECHO_RINGS];
-	uint32_t closed;
-};
-
-static void setup(struct pair *p, uint64_t features, const char *keys)
-{
-	*p = (struct pair){ .r = vrig_create(), .f = fake_vhost_create(features) };
-	p->f->closed = &p->closed;
-	echo_plug(p->r, p->f, keys);
-	fake_check_log(p->f, "reset");
-}
-
-static void set_reg(struct pair *p, unsigned offset, unsigned size, uint64_t value)
-{
-	vrig_write(p->r, p->r->common + offset, size, value);
-}
-
-static void set_vector(struct pair *p, unsigned queue, unsigned vector)
-{
-	set_reg(p, VIRTIO_PCI_COMMON_Q_SELECT, 2, queue);
-	set_reg(p, VIRTIO_PCI_COMMON_Q_MSIX, 2, vector);
-}
-
-/* Both queues; with vectors 1 and 2 if MSI-X is on. */
-static void up(struct pair *p, uint64_t wanted)
-{
-	uint64_t features = (vrig_offered(p->r) & wanted) | V1;
-
-	cr_assert(vrig_negotiate(p->r, features));
-	p->f->log[0] = '\0';
-	for (unsigned i = 0; i < ECHO_RINGS; i++) {
-		model_init(&p->d[i], &p->r->memory, i * VRIG_QUEUE, 16, features);
-		set_vector(p, i, i + 1);
-		vrig_queue(p->r, i, &p->d[i]);
-	}
-	vrig_driver_ok(p->r);
-}
-
-static void down(struct pair *p)
-{
-	for (unsigned i = 0; i < ECHO_RINGS; i++)
-		model_free(&p->d[i]);
-}
-
-static void teardown(struct pair *p)
-{
-	vrig_destroy(p->r);
-	cr_assert_eq(p->closed, 1, "the backend was not closed");
-}
-
-/* One request there and back, served by whom? */
-static uint8_t request(struct pair *p, unsigned queue)
-{
-	uint8_t *answer = model_at(&p->r->memory, one_buf.addr, 64);
-
-	*answer = 0;
-	cr_assert_geq(model_add(&p->d[queue], &one_buf, 1, false), 0);
-	if (model_must_kick(&p->d[queue]))
-		vrig_kick(p->r, queue);
-	cr_assert_eq(vrig_wait_used(&p->d[queue]).len, 64);
-	return *answer;
-}
-
-static bool signalled(int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-
-	return poll(&p, 1, 0) == 1;
-}
 
 /* ---- start and stop -------------------------------------------------------------------------- */
 
@@ -102,8 +22,8 @@ Test(vhost, rings_start_at_driver_ok_and_stop_at_reset, .timeout = 30)
 		struct pair p;
 		struct vhost_vring ring;
 
-		setup(&p, FAKE_FEATURES, keys[k]);
-		up(&p, ~0ull);
+		pair_setup(&p, FAKE_FEATURES, keys[k]);
+		pair_up(&p, ~0ull);
 		fake_check_log(p.f, START_LOG);
 		cr_assert_eq(p.f->features, (FAKE_FEATURES & vrig_offered(p.r)) | V1);
 		for (unsigned i = 0; i < ECHO_RINGS; i++) {
@@ -112,23 +32,24 @@ Test(vhost, rings_start_at_driver_ok_and_stop_at_reset, .timeout = 30)
 			cr_assert_eq(ring.base.avail_idx, 0);
 			cr_assert_eq(ring.base.avail_wrap, true);
 			cr_assert_eq(ring.kick, echo_in(p.r)->v.queue[i].kick.fd);
-			cr_assert(signalled(ring.kick), "what is there already must be looked at");
+			cr_assert(pair_signalled(ring.kick),
+				  "what is there already must be looked at");
 		}
 		fake_start_thread(p.f);
 		for (unsigned i = 0; i < 40; i++)
-			cr_assert_eq(request(&p, i % 2), BY_BACKEND);
+			cr_assert_eq(pair_request(&p, i % 2), BY_BACKEND);
 		fake_stop_thread(p.f);
 		cr_assert_eq(echo_in(p.r)->served, 0);
 		vrig_set_status(p.r, 0);
 		fake_check_log(p.f, STOP_LOG " reset");
 
 		/* From the beginning, not from where it was. */
-		down(&p);
-		up(&p, ~0ull);
+		pair_down(&p);
+		pair_up(&p, ~0ull);
 		fake_check_log(p.f, START_LOG);
 		cr_assert_eq(fake_vring(p.f, 0).base.avail_idx, 0);
-		down(&p);
-		teardown(&p);
+		pair_down(&p);
+		pair_teardown(&p);
 	}
 }
 
@@ -136,7 +57,7 @@ Test(vhost, a_queue_the_driver_does_not_use_stays_out)
 {
 	struct pair p;
 
-	setup(&p, FAKE_FEATURES, "");
+	pair_setup(&p, FAKE_FEATURES, "");
 	cr_assert(vrig_negotiate(p.r, V1));
 	p.f->log[0] = '\0';
 	model_init(&p.d[1], &p.r->memory, 0, 16, V1);
@@ -146,14 +67,14 @@ Test(vhost, a_queue_the_driver_does_not_use_stays_out)
 	vrig_set_status(p.r, 0);
 	fake_check_log(p.f, "stop disable1 base1 reset");
 	model_free(&p.d[1]);
-	teardown(&p);
+	pair_teardown(&p);
 }
 
 Test(vhost, a_ring_outside_ram_never_gets_there)
 {
 	struct pair p;
 
-	setup(&p, FAKE_FEATURES, "");
+	pair_setup(&p, FAKE_FEATURES, "");
 	cr_assert(vrig_negotiate(p.r, V1));
 	p.f->log[0] = '\0';
 	model_init(&p.d[0], &p.r->memory, 0, 16, V1);
@@ -163,7 +84,7 @@ Test(vhost, a_ring_outside_ram_never_gets_there)
 	cr_assert(vrig_status(p.r) & NEEDS_RESET);
 	fake_check_log(p.f, "");
 	model_free(&p.d[0]);
-	teardown(&p);
+	pair_teardown(&p);
 }
 
 Test(vhost, pause_and_bus_mastering_hold_the_backend, .timeout = 30)
@@ -171,11 +92,11 @@ Test(vhost, pause_and_bus_mastering_hold_the_backend, .timeout = 30)
 	struct pair p;
 	struct error e;
 
-	setup(&p, FAKE_FEATURES, "");
-	up(&p, V1);
+	pair_setup(&p, FAKE_FEATURES, "");
+	pair_up(&p, V1);
 	fake_start_thread(p.f);
 	for (unsigned i = 0; i < 5; i++)
-		request(&p, 1);
+		pair_request(&p, 1);
 	p.f->log[0] = '\0';
 	p.r->dev->ops->pause(p.r->dev);
 	fake_check_log(p.f, STOP_LOG);
@@ -192,32 +113,32 @@ Test(vhost, pause_and_bus_mastering_hold_the_backend, .timeout = 30)
 	cr_assert_eq(fake_vring(p.f, 1).base.avail_idx, 5);
 	cr_assert_eq(fake_vring(p.f, 1).base.used_idx, 5);
 	vrig_wait_used(&p.d[1]);
-	cr_assert_eq(request(&p, 1), BY_BACKEND);
-	down(&p);
-	teardown(&p);
+	cr_assert_eq(pair_request(&p, 1), BY_BACKEND);
+	pair_down(&p);
+	pair_teardown(&p);
 }
 
 Test(vhost, one_queue_is_reset_while_the_other_runs, .timeout = 30)
 {
 	struct pair p;
 
-	setup(&p, FAKE_FEATURES, "");
-	up(&p, V1 | MODEL_BIT(VIRTIO_F_RING_RESET));
+	pair_setup(&p, FAKE_FEATURES, "");
+	pair_up(&p, V1 | MODEL_BIT(VIRTIO_F_RING_RESET));
 	fake_start_thread(p.f);
-	request(&p, 0);
+	pair_request(&p, 0);
 	p.f->log[0] = '\0';
-	set_reg(&p, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
-	set_reg(&p, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
+	pair_set_reg(&p, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	pair_set_reg(&p, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
 	fake_check_log(p.f, "disable0 base0");
-	request(&p, 1);
+	pair_request(&p, 1);
 	model_free(&p.d[0]);
 	model_init(&p.d[0], &p.r->memory, 0, 8, p.f->features);
 	vrig_queue(p.r, 0, &p.d[0]);
 	fake_check_log(p.f, "vring0 enable0");
 	cr_assert_eq(fake_vring(p.f, 0).size, 8);
-	cr_assert_eq(request(&p, 0), BY_BACKEND);
-	down(&p);
-	teardown(&p);
+	cr_assert_eq(pair_request(&p, 0), BY_BACKEND);
+	pair_down(&p);
+	pair_teardown(&p);
 }
 
 /* A backend that starts and stops as a whole. */
@@ -225,45 +146,45 @@ Test(vhost, one_queue_is_reset_and_all_begin_again, .timeout = 30)
 {
 	struct pair p;
 
-	setup(&p, FAKE_FEATURES, "");
+	pair_setup(&p, FAKE_FEATURES, "");
 	p.f->ops.live_rings = false;
-	up(&p, V1 | MODEL_BIT(VIRTIO_F_RING_RESET));
+	pair_up(&p, V1 | MODEL_BIT(VIRTIO_F_RING_RESET));
 	fake_start_thread(p.f);
-	request(&p, 1);
+	pair_request(&p, 1);
 	p.f->log[0] = '\0';
-	set_reg(&p, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
-	set_reg(&p, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
+	pair_set_reg(&p, VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	pair_set_reg(&p, VIRTIO_PCI_COMMON_Q_RESET, 2, 1);
 	fake_check_log(p.f, STOP_LOG " features memory vring1 enable1 start");
 	cr_assert_eq(fake_vring(p.f, 1).base.avail_idx, 1);
-	request(&p, 1);
+	pair_request(&p, 1);
 	model_free(&p.d[0]);
 	model_init(&p.d[0], &p.r->memory, 0, 8, p.f->features);
 	vrig_queue(p.r, 0, &p.d[0]);
 	fake_check_log(p.f, "stop disable1 base1 " START_LOG);
-	request(&p, 0);
-	request(&p, 1);
-	down(&p);
-	teardown(&p);
+	pair_request(&p, 0);
+	pair_request(&p, 1);
+	pair_down(&p);
+	pair_teardown(&p);
 }
 
 Test(vhost, rings_the_device_does_not_want_are_not_enabled, .timeout = 30)
 {
 	struct pair p;
 
-	setup(&p, FAKE_FEATURES, "");
+	pair_setup(&p, FAKE_FEATURES, "");
 	vhost_plane_enable(&echo_in(p.r)->plane, 1, false);
-	up(&p, V1);
+	pair_up(&p, V1);
 	fake_check_log(p.f, "features memory vring0 vring1 enable0 start");
 	vhost_plane_enable(&echo_in(p.r)->plane, 1, true);
 	fake_check_log(p.f, "enable1");
 	vhost_plane_enable(&echo_in(p.r)->plane, 0, false);
 	fake_check_log(p.f, "disable0");
 	fake_start_thread(p.f);
-	cr_assert_eq(request(&p, 1), BY_BACKEND);
+	cr_assert_eq(pair_request(&p, 1), BY_BACKEND);
 	vrig_set_status(p.r, 0);
 	fake_check_log(p.f, "stop base0 disable1 base1 reset");
-	down(&p);
-	teardown(&p);
+	pair_down(&p);
+	pair_teardown(&p);
 }
 
 /* ---- features -------------------------------------------------------------------------------- */
@@ -275,16 +196,16 @@ Test(vhost, the_guest_sees_what_both_have)
 	struct pair p;
 
 	/* Bit 0 is the backend's to have, bit 1 ours alone; bit 5 the backend's alone. */
-	setup(&p, V1 | ring | MODEL_BIT(5), "");
+	pair_setup(&p, V1 | ring | MODEL_BIT(5), "");
 	cr_assert_eq(vrig_offered(p.r), V1 | ring | MODEL_BIT(1));
-	up(&p, ~0ull);
+	pair_up(&p, ~0ull);
 	cr_assert_eq(p.f->features, V1 | ring);
-	down(&p);
-	teardown(&p);
+	pair_down(&p);
+	pair_teardown(&p);
 
-	setup(&p, V1 | MODEL_BIT(0), "indirect=off");
+	pair_setup(&p, V1 | MODEL_BIT(0), "indirect=off");
 	cr_assert_eq(vrig_offered(p.r), V1 | 3);
-	teardown(&p);
+	pair_teardown(&p);
 }
 
 Test(vhost, packed_rings_only_where_the_backend_has_them)
@@ -304,487 +225,6 @@ Test(vhost, packed_rings_only_where_the_backend_has_them)
 	vrig_destroy(r);
 }
 
-/* ---- interrupts ------------------------------------------------------------------------------ */
-
-static uint64_t table(struct pair *p, unsigned vector)
-{
-	struct vrig *r = p->r;
-	uint32_t offset = (uint32_t)vrig_read(r, r->config + r->msix + PCI_MSIX_TABLE, 4);
-
-	return (r->common & ~0xfffull) + (offset & PCI_MSIX_TABLE_OFFSET) + 16 * vector;
-}
-
-static bool pending(struct pair *p, unsigned vector)
-{
-	struct vrig *r = p->r;
-	uint32_t offset = (uint32_t)vrig_read(r, r->config + r->msix + PCI_MSIX_PBA, 4);
-
-	return vrig_read(r, (r->common & ~0xfffull) + (offset & PCI_MSIX_PBA_OFFSET), 8) >> vector &
-	       1;
-}
-
-static int route_of(struct pair *p, int fd)
-{
-	for (int i = 0; i < FAKE_ROUTES; i++)
-		if (p->r->chip.route[i].fd == fd)
-			return i;
-	return -1;
-}
-
-Test(vhost, the_vectors_eventfd_is_the_backends_call, .timeout = 30)
-{
-	struct pair p;
-	int call, route;
-
-	setup(&p, FAKE_FEATURES, "");
-	vrig_msix_enable(p.r, 3);
-	up(&p, V1);
-	call = fake_vring(p.f, 0).call;
-	route = route_of(&p, call);
-	cr_assert_geq(route, 0, "not bound to the chip");
-	cr_assert_eq(p.r->chip.route[route].data, 0x41);
-	model_add(&p.d[0], &one_buf, 1, false);
-	cr_assert_eq(fake_serve(p.f, 0, 64), 1);
-	cr_assert(signalled(call));
-	cr_assert_eq(p.r->chip.messages, 0, "the chip gets it without us");
-
-	/* Masked: unbound, and what comes is pending. The backend need not know. */
-	cr_assert_eq(read(call, &(uint64_t){ 0 }, 8), 8);
-	p.f->log[0] = '\0';
-	vrig_write(p.r, table(&p, 1) + 12, 4, 1);
-	cr_assert_eq(route_of(&p, call), -1);
-	cr_assert(!pending(&p, 1));
-	model_add(&p.d[0], &one_buf, 1, false);
-	fake_serve(p.f, 0, 64);
-	cr_assert(pending(&p, 1));
-	vrig_write(p.r, table(&p, 1) + 12, 4, 0);
-	cr_assert_geq(route_of(&p, call), 0);
-	cr_assert(signalled(call), "it waits in the eventfd for the chip");
-	fake_check_log(p.f, "");
-	down(&p);
-	teardown(&p);
-}
-
-Test(vhost, another_vector_while_it_runs, .timeout = 30)
-{
-	struct pair p;
-	int before, after;
-
-	setup(&p, FAKE_FEATURES, "");
-	vrig_msix_enable(p.r, 3);
-	up(&p, V1);
-	before = fake_vring(p.f, 0).call;
-	p.f->log[0] = '\0';
-	set_vector(&p, 0, 0);
-	fake_check_log(p.f, "call0");
-	after = fake_vring(p.f, 0).call;
-	cr_assert_neq(before, after);
-	cr_assert_eq(p.r->chip.route[route_of(&p, after)].data, 0x40);
-	/* None: nobody is interrupted, and nothing breaks. */
-	set_vector(&p, 0, 0xffff);
-	fake_check_log(p.f, "call0");
-	model_add(&p.d[0], &one_buf, 1, false);
-	fake_serve(p.f, 0, 64);
-	vrig_wait(!signalled(fake_vring(p.f, 0).call));
-	cr_assert_eq(p.r->chip.messages, 0);
-	cr_assert_eq(vrig_read(p.r, p.r->isr, 1), 0);
-	down(&p);
-	teardown(&p);
-}
-
-Test(vhost, the_pin_where_there_are_no_messages, .timeout = 30)
-{
-	struct pair p;
-
-	setup(&p, FAKE_FEATURES, "");
-	up(&p, V1);
-	for (unsigned i = 0; i < 3; i++) {
-		model_add(&p.d[0], &one_buf, 1, false);
-		fake_serve(p.f, 0, 64);
-		vrig_wait(__atomic_load_n(&p.r->chip.level[17], __ATOMIC_SEQ_CST));
-		cr_assert_eq(vrig_read(p.r, p.r->isr, 1), 1);
-		cr_assert(!p.r->chip.level[17]);
-	}
-	/* Messages are turned on under way. */
-	p.f->log[0] = '\0';
-	vrig_msix_enable(p.r, 3);
-	set_vector(&p, 0, 1);
-	set_vector(&p, 1, 2);
-	fake_check_log(p.f, "call0 call1");
-	model_add(&p.d[0], &one_buf, 1, false);
-	fake_serve(p.f, 0, 64);
-	cr_assert(signalled(fake_vring(p.f, 0).call));
-	cr_assert(!p.r->chip.level[17]);
-	/* And off again. */
-	vrig_write(p.r, p.r->config + p.r->msix + PCI_MSIX_FLAGS, 2, 0);
-	fake_check_log(p.f, "call0 call1");
-	model_add(&p.d[0], &one_buf, 1, false);
-	fake_serve(p.f, 0, 64);
-	vrig_wait(__atomic_load_n(&p.r->chip.level[17], __ATOMIC_SEQ_CST));
-	down(&p);
-	teardown(&p);
-}
-
-static void mmio_set(struct vrig *r, unsigned offset, uint32_t value)
-{
-	vrig_write(r, VRIG_MMIO + offset, 4, value);
-}
-
-Test(vhost, the_line_of_the_mmio_transport, .timeout = 30)
-{
-	const uint32_t begun =
-		VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK;
-	struct vrig *r = vrig_create();
-	struct fake_vhost *f = fake_vhost_create(FAKE_FEATURES);
-	struct error e = { 0 };
-	struct model d;
-
-	cr_assert_eq(echo_make(r, f, "transport=mmio", &r->dev, &e), 0, "%s", e.msg);
-	r->dev->ops->reset(r->dev);
-	cr_assert_eq(r->dev->ops->start(r->dev, &e), 0);
-	mmio_set(r, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
-	mmio_set(r, VIRTIO_MMIO_DRIVER_FEATURES, 1);
-	mmio_set(r, VIRTIO_MMIO_STATUS, begun);
-	model_init(&d, &r->memory, 0, 16, V1);
-	mmio_set(r, VIRTIO_MMIO_QUEUE_NUM, 16);
-	mmio_set(r, VIRTIO_MMIO_QUEUE_DESC_LOW, (uint32_t)d.config.desc);
-	mmio_set(r, VIRTIO_MMIO_QUEUE_AVAIL_LOW, (uint32_t)d.config.driver);
-	mmio_set(r, VIRTIO_MMIO_QUEUE_USED_LOW, (uint32_t)d.config.device);
-	mmio_set(r, VIRTIO_MMIO_QUEUE_READY, 1);
-	mmio_set(r, VIRTIO_MMIO_STATUS, begun | VIRTIO_CONFIG_S_DRIVER_OK);
-	fake_start_thread(f);
-	for (unsigned i = 0; i < 3; i++) {
-		model_add(&d, &one_buf, 1, false);
-		mmio_set(r, VIRTIO_MMIO_QUEUE_NOTIFY, 0);
-		vrig_wait_used(&d);
-		vrig_wait(__atomic_load_n(&r->chip.level[VRIG_MMIO_GSI], __ATOMIC_SEQ_CST));
-		cr_assert_eq(vrig_read(r, VRIG_MMIO + VIRTIO_MMIO_INTERRUPT_STATUS, 4), 1);
-		mmio_set(r, VIRTIO_MMIO_INTERRUPT_ACK, 1);
-		cr_assert(!r->chip.level[VRIG_MMIO_GSI]);
-	}
-	f->log[0] = '\0';
-	mmio_set(r, VIRTIO_MMIO_QUEUE_READY, 0);
-	fake_check_log(f, "stop disable0 base0");
-	model_free(&d);
-	vrig_destroy(r);
-}
-
-/* ---- handover -------------------------------------------------------------------------------- */
-
-Test(vhost, a_queue_goes_to_us_and_back, .timeout = 30)
-{
-	static const char *const keys[] = { "", "ring=packed" };
-
-	for (unsigned k = 0; k < 2; k++) {
-		struct pair p;
-
-		setup(&p, FAKE_FEATURES, keys[k]);
-		up(&p, ~0ull);
-		fake_start_thread(p.f);
-		for (unsigned i = 0; i < 21; i++)
-			cr_assert_eq(request(&p, 0), BY_BACKEND);
-		p.f->log[0] = '\0';
-		vhost_plane_handover(&echo_in(p.r)->plane, 0);
-		fake_check_log(p.f, STOP_LOG);
-		for (unsigned i = 0; i < 21; i++)
-			cr_assert_eq(request(&p, 0), BY_US);
-		vhost_plane_handover(&echo_in(p.r)->plane, 1);
-		fake_check_log(p.f, "features memory vring0 enable0 start");
-		cr_assert_eq(request(&p, 0), BY_BACKEND);
-		cr_assert_eq(request(&p, 1), BY_US);
-		vhost_plane_handover(&echo_in(p.r)->plane, 2);
-		cr_assert_eq(request(&p, 0), BY_BACKEND);
-		cr_assert_eq(request(&p, 1), BY_BACKEND);
-		cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0);
-		down(&p);
-		teardown(&p);
-	}
-}
-
-struct mover {
-	struct pair *p;
-	bool stop; /* atomic */
-	unsigned moves;
-};
-
-static void *move_thread(void *arg)
-{
-	struct mover *m = arg;
-	uint64_t seed = 5;
-
-	while (!__atomic_load_n(&m->stop, __ATOMIC_ACQUIRE)) {
-		vhost_plane_handover(&echo_in(m->p->r)->plane, (unsigned)model_random(&seed) % 3);
-		usleep((useconds_t)(model_random(&seed) % 2000));
-		m->moves++;
-	}
-	return NULL;
-}
-
-/*
- * The driver keeps queues full and sleeps on interrupts while they change hands: every request is
- * used once (the model checks), none is forgotten, and no interrupt is lost.
- */
-static void load(struct pair *p, unsigned rounds)
-{
-	unsigned out[ECHO_RINGS] = { 0 };
-	uint64_t seed = 9;
-
-	for (unsigned i = 0; i < rounds; i++) {
-		unsigned q = i % ECHO_RINGS, n = 1 + (unsigned)model_random(&seed) % 8;
-		struct model_used used;
-
-		while (n-- && model_add(&p->d[q], &one_buf, 1, false) >= 0)
-			out[q]++;
-		if (model_must_kick(&p->d[q]))
-			vrig_kick(p->r, q);
-		while (model_used(&p->d[q], &used))
-			out[q]--;
-		if (out[q] < 8)
-			continue;
-		for (unsigned ms = 0; !model_sleep(&p->d[q]); ms++) {
-			cr_assert_lt(ms, 5000, "queue %u stands still", q);
-			usleep(1000);
-		}
-		model_busy(&p->d[q]);
-	}
-	for (unsigned q = 0; q < ECHO_RINGS; q++)
-		for (; out[q]; out[q]--)
-			vrig_wait_used(&p->d[q]);
-}
-
-Test(vhost, queues_change_hands_under_load, .timeout = 120)
-{
-	static const struct {
-		const char *keys;
-		uint64_t wanted;
-		bool live;
-	} cases[] = { { "", V1, true },
-		      { "", ~0ull, true },
-		      { "ring=packed", ~0ull, true },
-		      { "ring=packed,event-idx=off", ~0ull, false } };
-
-	for (unsigned c = 0; c < 4; c++) {
-		struct pair p;
-		struct mover m = { .p = &p };
-		pthread_t thread;
-		unsigned total;
-
-		setup(&p, FAKE_FEATURES, cases[c].keys);
-		p.f->ops.live_rings = cases[c].live;
-		up(&p, cases[c].wanted);
-		fake_start_thread(p.f);
-		pthread_create(&thread, NULL, move_thread, &m);
-		load(&p, 4000);
-		__atomic_store_n(&m.stop, true, __ATOMIC_RELEASE);
-		pthread_join(thread, NULL);
-		cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0);
-		fake_stop_thread(p.f);
-		total = p.f->ring[0].served + p.f->ring[1].served;
-		cr_expect_gt(m.moves, 3);
-		cr_expect_gt(total, 100, "%u by the backend", total);
-		cr_expect_gt(echo_in(p.r)->served, 100, "%u by us", echo_in(p.r)->served);
-		down(&p);
-		teardown(&p);
-	}
-}
-
-/* ---- trouble --------------------------------------------------------------------------------- */
-
-Test(vhost, a_ring_the_backend_finds_broken_needs_reset, .timeout = 30)
-{
-	struct pair p;
-	uint64_t one = 1;
-
-	setup(&p, FAKE_FEATURES, "");
-	up(&p, V1);
-	fake_start_thread(p.f);
-	request(&p, 0);
-	p.f->log[0] = '\0';
-	cr_assert_eq(write(fake_vring(p.f, 0).err, &one, 8), 8);
-	vrig_wait(vrig_status(p.r) & NEEDS_RESET);
-	vrig_wait(strcmp(p.f->log, "disable0 base0") == 0);
-	cr_assert_eq(request(&p, 1), BY_BACKEND, "the other queue goes on");
-	down(&p);
-	up(&p, V1);
-	cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0);
-	cr_assert_eq(request(&p, 0), BY_BACKEND);
-	down(&p);
-	teardown(&p);
-}
-
-Test(vhost, a_call_that_fails_needs_reset, .timeout = 30)
-{
-	static const char *const calls[] = { "features", "memory", "vring1", "enable0", "start" };
-
-	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		struct pair p;
-
-		setup(&p, FAKE_FEATURES, "");
-		p.f->fail = calls[i];
-		up(&p, V1);
-		cr_assert(vrig_status(p.r) & NEEDS_RESET, "%s", calls[i]);
-		vrig_kick(p.r, 0);
-		/* Not tried again before the driver says so. */
-		p.f->log[0] = '\0';
-		vrig_write(p.r, p.r->config + PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
-		vrig_write(p.r, p.r->config + PCI_COMMAND, 2,
-			   PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-		fake_check_log(p.f, "");
-		down(&p);
-		teardown(&p);
-	}
-}
-
-Test(vhost, a_backend_that_is_gone_needs_reset, .timeout = 30)
-{
-	struct pair p;
-
-	setup(&p, FAKE_FEATURES, "");
-	up(&p, V1);
-	vhost_lost(&p.f->b, "hung up");
-	cr_assert(vrig_status(p.r) & NEEDS_RESET);
-	p.f->log[0] = '\0';
-	vrig_kick(p.r, 0);
-	vrig_set_status(p.r, 0);
-	fake_check_log(p.f, "reset");
-	/* Each driver hears of it, and the VM lives. */
-	down(&p);
-	for (unsigned i = 0; i < FAKE_RINGS; i++)
-		virtq_destroy(&p.f->ring[i].q);
-	up(&p, V1);
-	cr_assert(vrig_status(p.r) & NEEDS_RESET);
-	fake_check_log(p.f, "");
-	down(&p);
-	teardown(&p);
-}
-
-static void forget_rings(struct fake_vhost *f)
-{
-	pthread_mutex_lock(&f->lock);
-	f->running = false;
-	for (unsigned i = 0; i < FAKE_RINGS; i++) {
-		virtq_destroy(&f->ring[i].q);
-		f->ring[i] = (struct fake_ring){ 0 };
-	}
-	pthread_mutex_unlock(&f->lock);
-}
-
-Test(vhost, a_backend_that_returns_goes_on, .timeout = 30)
-{
-	struct pair p;
-	struct virtq_chain *chain;
-
-	setup(&p, FAKE_FEATURES, "");
-	p.f->b.returns = true;
-	up(&p, V1);
-	for (unsigned i = 0; i < 3; i++) {
-		model_add(&p.d[0], &one_buf, 1, false);
-		fake_serve(p.f, 0, 64);
-	}
-	/* It dies with one request taken, and one not seen yet. */
-	model_add(&p.d[0], &one_buf, 1, false);
-	cr_assert_eq(virtq_pop(&p.f->ring[0].q, &chain, 1), 1);
-	model_add(&p.d[0], &one_buf, 1, false);
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0, "the driver waits and need not know");
-	vrig_kick(p.r, 0);
-	p.f->log[0] = '\0';
-	vhost_back(&p.f->b);
-	fake_check_log(p.f, START_LOG);
-	cr_assert_eq(fake_vring(p.f, 0).base.avail_idx, 3);
-	cr_assert_eq(fake_serve(p.f, 0, 64), 2);
-	for (unsigned i = 0; i < 5; i++)
-		vrig_wait_used(&p.d[0]);
-
-	/* It is away while the driver resets and begins anew. */
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	vrig_set_status(p.r, 0);
-	down(&p);
-	up(&p, V1);
-	fake_check_log(p.f, "");
-	cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0);
-	vhost_back(&p.f->b);
-	fake_check_log(p.f, START_LOG);
-	fake_start_thread(p.f);
-	request(&p, 0);
-	down(&p);
-	teardown(&p);
-}
-
-Test(vhost, one_that_returns_with_less_needs_reset)
-{
-	struct pair p;
-
-	setup(&p, FAKE_FEATURES, "");
-	p.f->b.returns = true;
-	up(&p, ~0ull);
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	p.f->b.features = V1;
-	p.f->b.returns = false;
-	p.f->log[0] = '\0';
-	vhost_back(&p.f->b);
-	cr_assert(vrig_status(p.r) & NEEDS_RESET);
-	fake_check_log(p.f, "");
-	down(&p);
-	teardown(&p);
-}
-
-/* Without a record of what was in flight nobody knows where a packed ring was left. */
-Test(vhost, a_packed_ring_is_lost_with_its_backend)
-{
-	struct pair p;
-
-	setup(&p, FAKE_FEATURES, "ring=packed");
-	p.f->b.returns = true;
-	up(&p, ~0ull);
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	cr_assert(vrig_status(p.r) & NEEDS_RESET);
-	down(&p);
-	teardown(&p);
-}
-
-static int recover_at_7(struct vhost *b, unsigned index, struct virtq_state *base)
-{
-	(void)b;
-	(void)index;
-	*base = (struct virtq_state){ 7, 7, true, true };
-	return 0;
-}
-
-static int recover_outside(struct vhost *b, unsigned index, struct virtq_state *base)
-{
-	(void)b;
-	(void)index;
-	*base = (struct virtq_state){ 99, 7, true, true };
-	return 0;
-}
-
-Test(vhost, a_backend_may_know_where_to_go_on)
-{
-	struct pair p;
-
-	setup(&p, FAKE_FEATURES, "ring=packed");
-	p.f->b.returns = true;
-	p.f->ops.recover = recover_at_7;
-	up(&p, ~0ull);
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	cr_assert_eq(vrig_status(p.r) & NEEDS_RESET, 0);
-	vhost_back(&p.f->b);
-	cr_assert_eq(fake_vring(p.f, 0).base.avail_idx, 7);
-	/* What it says is checked. */
-	p.f->ops.recover = recover_outside;
-	forget_rings(p.f);
-	vhost_lost(&p.f->b, "hung up");
-	cr_assert(vrig_status(p.r) & NEEDS_RESET);
-	down(&p);
-	teardown(&p);
-}
-
 /* ---- configuration --------------------------------------------------------------------------- */
 
 Test(vhost, configuration_space_of_the_backend)
@@ -792,11 +232,11 @@ Test(vhost, configuration_space_of_the_backend)
 	struct pair p;
 	pid_t tid[4];
 
-	setup(&p, FAKE_FEATURES, "");
+	pair_setup(&p, FAKE_FEATURES, "");
 	cr_assert_eq(vrig_read(p.r, p.r->device, 4), 0);
 	vrig_msix_enable(p.r, 3);
-	up(&p, V1);
-	set_reg(&p, VIRTIO_PCI_COMMON_MSIX, 2, 0);
+	pair_up(&p, V1);
+	pair_set_reg(&p, VIRTIO_PCI_COMMON_MSIX, 2, 0);
 	memset(p.f->config, 0x5a, sizeof(p.f->config));
 	vhost_config_changed(&p.f->b);
 	cr_assert_eq(vrig_read(p.r, p.r->device + 8, 4), 0x5a5a5a5a);
@@ -810,6 +250,6 @@ Test(vhost, configuration_space_of_the_backend)
 	cr_assert_eq(vrig_read(p.r, p.r->device + 4, 1), 0x34, "refused, and unchanged");
 	cr_assert_eq(vhost_plane_tids(&echo_in(p.r)->plane, tid, 4), 1);
 	cr_assert_eq(tid[0], 42);
-	down(&p);
-	teardown(&p);
+	pair_down(&p);
+	pair_teardown(&p);
 }
