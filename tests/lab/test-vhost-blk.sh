@@ -2,7 +2,7 @@
 # Disks and sockets that the host's kernel serves, in one guest: vhost-scsi on LIO file targets over PCI and
 # MMIO, a vDPA disk (qemu-storage-daemon through VDUSE), vhost-vsock. Data is verified, drivers go and
 # come back under load, the guest reboots. And what a second VM is told that wants the same things.
-# lab: timeout=1800
+# lab: timeout=900
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -58,6 +58,7 @@ refused "packed rings on vDPA" 'ring=packed' --blk=vhost:/dev/vhost-vdpa-0,ring=
 script=$LAB_TMP/script.img
 cat >"$script" <<'GUEST'
 verify() { # NAME DEVICE
+    [ -b "$2" ] || { echo "no disk $2"; return; }
     fio --name=v --filename="$2" --rw=randrw --bs=4k-64k --size=16M --io_size=8M --iodepth=16 --ioengine=libaio \
         --direct=1 --verify=crc32c --verify_backlog=64 >/tmp/fio 2>&1 && echo "verify $1 good" || cat /tmp/fio
 }
@@ -80,7 +81,7 @@ verify vdpa /dev/vdb
 # The other way round: what the host wrote is read.
 echo "sum vdb $(dd if=/dev/vdb bs=1M skip=40 count=4 2>/dev/null | sha256sum)"
 socat VSOCK-LISTEN:1234,fork EXEC:cat &
-head -c 1M /dev/urandom >/tmp/data
+dd if=/dev/urandom of=/tmp/data bs=64k count=16 2>/dev/null
 echo "data $(sha256sum </tmp/data)"
 socat -u OPEN:/tmp/data VSOCK-CONNECT:2:555 && echo vsock sent
 echo vsock ready
@@ -90,21 +91,27 @@ echo resized $(cat /sys/block/vdb/size)
 # Drivers go while their disks are busy, and come back.
 host=$(basename "$(readlink -f /sys/block/sda/device/../../..)")
 disk=$(basename "$(readlink -f /sys/block/vdb/device)")
+loads=
 for d in sda vdb; do
-    fio --name=l --filename=/dev/$d --rw=randread --bs=4k --iodepth=16 --ioengine=libaio --direct=1 \
-        --time_based --runtime=60 >/dev/null 2>&1 &
+    fio --name=l --thread --filename=/dev/$d --rw=randread --bs=4k --iodepth=16 --ioengine=libaio --direct=1 \
+        --time_based --runtime=300 >/dev/null 2>&1 &
+    loads="$loads $!"
 done
-sleep 1
+for d in sda vdb; do
+    for i in $(seq 100); do [ "$(cut -c 1-200 /sys/block/$d/inflight | tr -dc 1-9)" ] && break; sleep 0.1; done
+done
 echo "$host" >/sys/bus/virtio/drivers/virtio_scsi/unbind && echo unbound scsi
 echo "$disk" >/sys/bus/virtio/drivers/virtio_blk/unbind && echo unbound blk
-for p in $(pgrep fio); do kill -9 $p; done
+kill -9 $loads; wait $loads
 echo "$host" >/sys/bus/virtio/drivers/virtio_scsi/bind
 echo "$disk" >/sys/bus/virtio/drivers/virtio_blk/bind
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -b /dev/vdb ] && ls /sys/bus/virtio/devices/$host/host*/target*/*/block >/dev/null 2>&1 && break; sleep 1; done
-verify rebound-scsi /dev/$(ls /sys/bus/virtio/devices/$host/host*/target*/*/block)
-verify rebound-vdpa /dev/vdb
+devices=/sys/bus/virtio/devices
+for i in $(seq 50); do [ -d $devices/$disk/block/vd* ] && [ -d $devices/$host/host*/target*/*/block/sd* ] && break; sleep 0.2; done
+sdisk=$(ls $devices/$host/host*/target*/*/block) vdisk=$(ls $devices/$disk/block)
+verify rebound-scsi /dev/$sdisk
+verify rebound-vdpa /dev/$vdisk
 dd if=/dev/sdb bs=1M skip=32 count=8 2>/dev/null | sha256sum | sed 's/^/before /'
-echo again | dd of=/dev/vdb conv=notrunc oflag=sync 2>/dev/null
+[ -b /dev/$vdisk ] && echo again | dd of=/dev/$vdisk conv=notrunc,fsync 2>/dev/null
 sync
 reboot -f
 GUEST
@@ -116,10 +123,10 @@ sums=$(dd if=/run/disks/vduse bs=1M skip=40 count=4 2>/dev/null | sha256sum)
 sum2=$(dd if=/run/disks/lio2 bs=1M skip=32 count=8 2>/dev/null | sha256sum)
 socat -u VSOCK-LISTEN:555 CREATE:"$LAB_TMP/from-guest" &
 
-guest_start one 1200 "$mvm" --memory=256M --blk=virtio:"$script",ro=on --blk=vhost:/dev/vhost-vdpa-0 \
+guest_start one 150 "$mvm" --memory=256M --cpus=2 --blk=virtio:"$script",ro=on --blk=vhost:/dev/vhost-vdpa-0 \
     --blk=vhost:naa.6001405000000001,queues=2 --blk=vhost:naa.6001405000000002,transport=mmio --vsock=vhost,cid=42 \
     --append="quiet mvm.ip=off mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
-if guest_expect one '^vsock ready' 900; then
+if guest_expect one '^vsock ready' 300; then
     ok "the guest gets as far as its sockets"
     head -c 1M /dev/urandom >"$LAB_TMP/out"
     timeout 60 socat -t 10 "OPEN:$LAB_TMP/out!!CREATE:$LAB_TMP/in" VSOCK-CONNECT:42:1234

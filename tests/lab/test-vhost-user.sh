@@ -1,8 +1,8 @@
 #!/bin/sh
-# vhost-user with Linux's drivers: our back end as a child (vhost:IMAGE, raw and qcow2) and at a socket of its own,
-# killed under load; QEMU's storage daemon; virtiofsd. Data checked from both sides, driver reload, reboot. Then QEMU
-# as the front end of our back end.
-# lab: timeout=900
+# vhost-user with Linux's drivers, all back ends in one guest: ours as a child (vhost:IMAGE, raw and qcow2) and at a
+# socket of its own, QEMU's storage daemon, virtiofsd, DPDK's testpmd. Data checked from both sides, drivers loaded
+# again, each back end killed under load, reboot. Then QEMU as the front end of our back end.
+# lab: timeout=1200 tools=dpdk
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
@@ -13,22 +13,37 @@ sum() {
     head -c "$2M" "$1" | sha256sum | cut -c1-64
 }
 
-# background NAME SOCKET COMMAND...: starts it and waits until it listens
+# background NAME COMMAND...: starts it and waits until it listens at NAME.sock; nothing ever comes on its input
+mkfifo nothing
 background() {
-    rm -f "$2"
-    name=$1 sock=$2
-    shift 2
-    "$@" >>"$LAB_TMP/$name.log" 2>&1 &
-    echo $! >"$LAB_TMP/$name.bg"
+    rm -f "$1.sock"
+    back=$1
+    shift
+    "$@" <>nothing >>"$back.log" 2>&1 &
+    echo $! >"$back.bg"
     for _ in $(seq 600); do
-        [ -S "$sock" ] && return 0
+        [ -S "$back.sock" ] && return 0
+        kill -0 "$(cat "$back.bg")" 2>/dev/null || break
         sleep 0.1
     done
+    not_ok "$back listens"
+    diag "$(tail -n 20 "$back.log")"
     return 1
 }
-
 own() {
-    background own own.sock "$mvm" backend blk --socket=own.sock own.img,serial=own,queues=2
+    background own "$mvm" backend blk --socket=own.sock own.img,serial=own,queues=2
+}
+qsd() {
+    background qsd qemu-storage-daemon --blockdev driver=file,node-name=f0,filename=qsd.img \
+        --export type=vhost-user-blk,id=e0,node-name=f0,writable=on,addr.type=unix,addr.path=qsd.sock
+}
+# It polls all the time, hence the lowest priority; with two threads on whatever CPUs there are.
+pmd() {
+    background pmd nice -n 19 "$LAB_TOOLS/dpdk/testpmd" --no-huge -m 64 --no-pci --no-telemetry --no-shconf \
+        --lcores 0@0,1@0 --vdev net_vhost0,iface=pmd.sock,queues=1 -- --forward-mode=icmpecho --total-num-mbufs=2048
+}
+fsd() {
+    background fs /usr/lib/qemu/virtiofsd --socket-path=fs.sock -o source="$LAB_TMP/shared" -o sandbox=chroot
 }
 
 # What the guest does, twice: the second time is after its reboot.
@@ -36,11 +51,17 @@ mkdir shared
 head -c 3M /dev/urandom >shared/from-host
 cat >shared/guest.sh <<'END'
 disk() {
-    for b in /sys/block/vd*; do [ "$(cat "$b/serial")" != "$1" ] || echo "/dev/${b##*/}"; done
+    serial=$1
+    [ "$1" != qsd ] || serial=vhost_user_blk # the storage daemon knows no other
+    for b in /sys/block/vd*; do [ "$(cat "$b/serial")" != "$serial" ] || echo "/dev/${b##*/}"; done
 }
+# job NAME DISK DEPTH: of fio, which writes and then reads back what it wrote
+job() {
+    echo --name="$1" --filename="$(disk "$2")" --iodepth="$3"
+}
+load="fio --offset=4M --size=2M --rw=randwrite --bs=4k --ioengine=libaio --direct=1 --verify=crc32c --minimal"
 verify() {
-    fio --name=v --filename="$(disk "$1")" --offset=4M --size=3M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio \
-        --direct=1 --verify=crc32c --minimal >/tmp/fio 2>&1 && echo "$1 verified"
+    $load --rw=randrw $(job v $1 16) >/tmp/fio 2>&1 && echo "$1 verified" || cat /tmp/fio
 }
 # data NAME: the host's first half is right, ours goes to the second
 data() {
@@ -49,27 +70,50 @@ data() {
     dd if=/tmp/r of="$(disk "$1")" bs=64k seek=128 oflag=direct conv=fsync 2>/dev/null
     echo "$1 guest half $(sha256sum </tmp/r | cut -c1-64)"
 }
+pings() { # TEXT
+    [ ! -e /mnt/no-card ] || return
+    bad=
+    for size in 0 17 56 1000 1472; do
+        ping -q -c 1 -W 10 -s $size 192.168.90.1 >/dev/null || bad="$bad $size"
+    done
+    echo "pings $1 bad:$bad"
+}
+# until_ COMMAND: at most a minute
+until_() {
+    for _ in $(seq 300); do eval "$1" && return; sleep 0.2; done
+    echo "in vain: $1"
+}
 if [ -e /mnt/second ]; then
     for d in raw qcow2 own qsd; do verify $d; done
+    pings reboot
     echo "second fs $(sha256sum </mnt/from-host | cut -c1-64)"
+    touch /mnt/done
+    read -r word
+    echo "alive without virtiofsd"
     poweroff -f
 fi
 for d in raw qcow2 own qsd; do verify $d; data $d; done
+pings first
 modprobe -r virtio_blk && modprobe virtio_blk
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -z "$(disk qsd)" ] || break; sleep 0.2; done
+modprobe -r virtio_net && modprobe virtio_net
+until_ '[ "$(disk qsd)" ] && { [ -e /mnt/no-card ] || [ -d /sys/class/net/eth0 ]; }'
 for d in raw qcow2 own qsd; do
     echo "$d reloaded $(dd if="$(disk $d)" bs=64k skip=128 count=32 iflag=direct 2>/dev/null | sha256sum | cut -c1-64)"
 done
+[ -e /mnt/no-card ] || { ip addr add 192.168.90.2/24 dev eth0; ip link set eth0 up; }
+pings reload
 echo "fs $(sha256sum </mnt/from-host | cut -c1-64)"
 cp /tmp/r /mnt/from-guest && sync && echo "fs guest $(sha256sum </tmp/r | cut -c1-64)"
 i=0
 while [ ! -e /mnt/stop ]; do
-    fio --name=v --filename="$(disk own)" --offset=4M --size=3M --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio \
-        --direct=1 --verify=crc32c --do_verify=1 --minimal >/tmp/fio 2>&1 || { echo fio failed; cat /tmp/fio; break; }
+    $load $(job raw raw 16) $(job own own 16) $(job qsd qsd 1) >/tmp/fio 2>&1 || { echo fio failed; cat /tmp/fio; break; }
     i=$((i + 1))
     [ $i -gt 1 ] || echo "load runs"
 done
 echo "load verified $i"
+touch /mnt/loaded
+until_ '[ -e /mnt/pmd ]'
+pings killed
 touch /mnt/second
 umount /mnt && reboot -f
 END
@@ -81,34 +125,74 @@ done
 head -c 4M /dev/urandom >host-half
 truncate -s 16M host-half
 qemu-img convert -q -f raw -O qcow2 host-half qcow2.img
-own || not_ok "our back end listens"
-background qsd qsd.sock qemu-storage-daemon --blockdev driver=file,node-name=f0,filename=qsd.img \
-    --export type=vhost-user-blk,id=e0,node-name=f0,writable=on,addr.type=unix,addr.path=qsd.sock ||
-    not_ok "the storage daemon listens"
-background fsd fs.sock /usr/lib/qemu/virtiofsd --socket-path=fs.sock -o source="$LAB_TMP/shared" -o sandbox=chroot ||
-    not_ok "virtiofsd listens"
+own
+qsd
+fsd
+card=--net=vhost:./pmd.sock
+if [ ! -x "$LAB_TOOLS/dpdk/testpmd" ]; then
+    skip "DPDK's testpmd" "it cannot be had (lib/get-dpdk.sh)"
+    touch shared/no-card
+    card=
+fi
+[ -z "$card" ] || pmd
 
-guest_start user 400 "$mvm" --memory=512M --cpus=2 --blk=vhost:raw.img,serial=raw,transport=mmio \
-    --blk=vhost:qcow2.img,format=qcow2,serial=qcow2,ring=packed,queues=2 --blk=vhost:own.sock,queues=2,ring=packed \
-    --blk=vhost:qsd.sock --fs=vhost:fs.sock,tag=shared --append='quiet mvm.run="mount -t virtiofs shared /mnt && sh /mnt/guest.sh"'
-if guest_expect user '^load runs' 240; then
-    for _ in 1 2 3; do
-        kill -9 "$(cat own.bg)"
+# gone_on NAME: the back end that was started anew works for the guest
+gone_on() {
+    for _ in $(seq 200); do
+        [ "$(sed -n 's/^syscw: //p' "/proc/$(cat "$1.bg")/io" 2>/dev/null)" -gt 50 ] 2>/dev/null && return
+        guest_alive user || return
         sleep 0.3
-        own
-        # It goes on with the new one, before that one is killed as well.
-        for _ in $(seq 100); do
-            [ "$(cat /proc/"$(cat own.bg)"/io 2>/dev/null | sed -n 's/^syscw: //p')" -gt 50 ] 2>/dev/null && break
-            sleep 0.1
-        done
     done
+    return 1
+}
+# there FILE: the guest has made it
+there() {
+    for _ in $(seq 1000); do
+        [ ! -e "shared/$1" ] || return 0
+        guest_alive user || return 1
+        sleep 0.3
+    done
+    return 1
+}
+# kill_disk NAME TIMES: kills its back end under load, starts another one, and so on
+kill_disk() {
+    for _ in $(seq "$2"); do
+        kill -9 "$(cat "$1.bg")"
+        sleep 0.2
+        "$1"
+        gone_on "$1" || not_ok "$1: work goes on after a kill"
+    done
+}
+
+# shellcheck disable=SC2086 # a flag, or none
+guest_start user 200 "$mvm" --memory=512M --cpus=2 --blk=vhost:raw.img,serial=raw,transport=mmio \
+    --blk=vhost:qcow2.img,format=qcow2,serial=qcow2,ring=packed,queues=2 --blk=vhost:own.sock,queues=2,ring=packed \
+    --blk=vhost:qsd.sock --fs=vhost:fs.sock,tag=shared $card \
+    --append='quiet mvm.ip=192.168.90.2/24 mvm.run="mount -t virtiofs shared /mnt && cp /mnt/guest.sh /tmp/ && sh /tmp/guest.sh"'
+if guest_expect user '^load runs' 400; then
+    kill_disk own 2
+    kill_disk qsd 1
     # The child of the first disk as well: mvm starts another one.
-    child=$(pgrep -f 'backend blk --fd=3 raw.img')
-    kill -9 "$child"
+    kill -9 "$(pgrep -f 'backend blk --fd=3 raw.img')"
+    guest_expect user 'its own back end is there again' 60
 else
     not_ok "the guest comes as far as the load"
+    diag "$(guest_text user | tail -n 30)"
 fi
 touch shared/stop
+if there loaded; then
+    if [ -n "$card" ]; then
+        kill -9 "$(cat pmd.bg)"
+        pmd
+        guest_expect user 'pmd.sock is there again' 60
+    fi
+    touch shared/pmd
+    if there 'done'; then
+        kill -9 "$(cat fs.bg)"
+        guest_expect user 'fs.sock: it has hung up' 60
+        ! guest_alive user || guest_send user 'go\n'
+    fi
+fi
 guest_wait user
 is "$?" 0 "the guest powers off after a reboot"
 text=$(guest_text user)
@@ -126,12 +210,20 @@ for d in raw.img qcow2.raw own.img qsd.img; do
     is "$(dd if=$d bs=1M skip=8 count=2 status=none | sha256sum | cut -c1-64)" "$guest" "$n: the host reads what the guest wrote"
     is "$(echo "$text" | sed -n "s/^$n reloaded //p")" "$guest" "$n: and so does the guest with its driver loaded again"
 done
-like "$text" '^load verified [1-9]' "fio --verify over a back end that is killed three times"
-like "$text" 'own.sock is there again' "mvm said that the back end came back"
+like "$text" '^load verified [1-9]' "fio --verify over back ends that are killed"
+for sock in own qsd ${card:+pmd}; do
+    like "$text" "$sock.sock is there again" "mvm said that $sock came back"
+done
 like "$text" 'its own back end is there again' "mvm started its own back end again"
+for when in ${card:+first reload killed reboot}; do
+    is "$(echo "$text" | sed -n "s/^pings $when //p")" "bad:" "testpmd answers pings: $when"
+done
 is "$(echo "$text" | sed -n 's/^fs \([0-9a-f]*\)$/\1/p')" "$(sum shared/from-host 3)" "virtiofs: the guest reads the host's file"
 is "$(echo "$text" | sed -n 's/^second fs //p')" "$(sum shared/from-host 3)" "virtiofs: also after its reboot"
 is "$(sum shared/from-guest 2)" "$(echo "$text" | sed -n 's/^fs guest //p')" "virtiofs: the host reads the guest's file"
+like "$text" 'fs.sock: it has hung up$' "virtiofsd is gone: mvm says so"
+like "$text" '^alive without virtiofsd' "and the guest lives"
+is "$(echo "$text" | grep '^in vain')" "" "nothing was waited for in vain"
 is "$(pgrep -fc 'backend blk --fd')" 0 "no child is left behind"
 check "the qcow2 image is whole" qemu-img check -q qcow2.img
 
@@ -143,12 +235,12 @@ for try in 'vhost:nobody.sock|nobody listens there' 'vhost:none.img|No such file
 done
 
 # QEMU as the front end of our back end.
-work='fio --name=v --filename=/dev/vda --size=4M --offset=8M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1
+work='fio --name=v --filename=/dev/vda --size=2M --offset=8M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1
     --verify=crc32c --minimal >/dev/null && echo fio verified; echo serial $(cat /sys/block/vda/serial);
     dd if=/dev/urandom bs=1M count=2 of=/tmp/r 2>/dev/null; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct conv=fsync 2>/dev/null;
     echo sum $(sha256sum </tmp/r | cut -c1-64)'
 guest_run qemu 240 qemu-system-x86_64 -accel kvm -M q35,memory-backend=m -object memory-backend-memfd,id=m,size=512M,share=on \
-    -m 512M -cpu host -nodefaults -no-reboot -nographic -serial stdio -kernel "$MVM_IMAGES/bzImage" \
+    -m 512M -cpu host -nodefaults -no-reboot -nographic -serial stdio -kernel "$MVM_IMAGES/vmlinux" \
     -initrd "$MVM_IMAGES/initramfs.cpio.gz" -chardev socket,id=c,path=own.sock \
     -device vhost-user-blk-pci,chardev=c,num-queues=2,queue-size=128 \
     -append "console=ttyS0 quiet mvm.run=\"$(one_line "$work")\""
@@ -160,4 +252,4 @@ kill "$(cat own.bg)"
 wait "$(cat own.bg)"
 is "$?" 0 "our back end ends on SIGTERM"
 check "and leaves no socket behind" test ! -e own.sock
-kill "$(cat qsd.bg)"
+kill "$(cat qsd.bg)" && [ -z "$card" ] || kill "$(cat pmd.bg)"
