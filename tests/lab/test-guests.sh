@@ -5,5 +5,5 @@
 # lab: timeout=1500
 
 echo "TAP version 13"
-# What costs interrupts, and the runs that only repeat another one's with more rounds, stay with the machine's own KVM.
+# What an interrupt costs says nothing where one CPU serves two that spin.
 exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 --without='^irqcost' guests

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Debian's kernel on the interrupt chips that are not KVM's (--irqchip=split, user), with 1 and 4 vCPUs: disks
 # and a network card over MSI-X, PCI's INTx and ISA lines, timers, IPIs and NMIs, CPUs taken offline and back,
-# a reboot in place, and the end. What an interrupt costs is reported for all three settings.
+# a reboot in place, and the end. What an interrupt costs, the tiny guest irqcost reports on
+# a host of its own: with one CPU for two that spin it would say nothing here.
 # lab: timeout=1500
 . "$LAB_DIR/lib/lab.sh"
 
@@ -87,10 +88,3 @@ full split 4 "" 'PCI-MSIX.*virtio0-req'
 full user 4 again 'PCI-MSIX.*virtio0-req'
 full split 1 "pci=nomsi again" 'IO-APIC.*fasteoi.*virtio0'
 full user 1 pci=nomsi 'IO-APIC.*fasteoi.*virtio0'
-
-# The same by a guest that does nothing else.
-for chip in kernel split user; do
-    guest_run "cost-$chip" 120 "$mvm" --irqchip=$chip --cpus=2 --memory=64M --kernel="$MVM_BUILD/tests/guest/irqcost.elf"
-    is "$?" 0 "cost-$chip: all kinds of interrupts come"
-    diag "$(guest_text "cost-$chip" | sed -n "s/^# cost: /$chip: /p")"
-done
