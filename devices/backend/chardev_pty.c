@@ -122,26 +122,32 @@ static int make_link(struct pty_state *s, const char *path, struct error *e)
 
 /*
  * When the master goes, what the reader has not read yet is thrown away (tty_vhangup): it gets the
- * time for that, as long as it does read. Two looks, for between the two sides are buffers that the
- * count leaves out for a moment.
+ * time for that, as long as it does read. The count leaves out what the kernel has not carried from
+ * one side to the other yet; poll(2) waits until it has.
  */
+static int unread(int slave)
+{
+	struct pollfd p = { .fd = slave, .events = POLLIN };
+	int left = 0;
+
+	if (poll(&p, 1, 0) < 0 || ioctl(slave, FIONREAD, &left) < 0)
+		return 0;
+	return left;
+}
+
 static void let_reader_finish(const struct pty_state *s)
 {
 	int fd = open(s->name, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
-	int left = 0, before = -1;
+	int left, before = -1;
 
 	if (fd < 0)
 		return;
-	for (unsigned ms = 0, empty = 0; empty < 2 && ms < READER_PATIENCE_MS;
+	for (unsigned ms = 0; (left = unread(fd)) > 0 && ms < READER_PATIENCE_MS;
 	     ms += READER_LOOK_MS) {
-		if (ioctl(fd, FIONREAD, &left) < 0)
-			break;
 		if (left != before)
 			ms = 0;
 		before = left;
-		empty = left ? 0 : empty + 1;
-		if (empty < 2)
-			usleep(READER_LOOK_MS * 1000);
+		usleep(READER_LOOK_MS * 1000);
 	}
 	close(fd);
 }
