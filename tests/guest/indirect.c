@@ -8,7 +8,7 @@
  * mvm: --blk=virtio:@tmp/disk,transport=mmio,ring=packed --rng=virtio,transport=mmio,ring=packed
  * mvm: --blk=vhost:@tmp/disk --rng=virtio,transport=mmio
  * mvm: --blk=vhost:@tmp/disk,transport=mmio,ring=packed --rng=virtio
- * seconds: 20
+ * seconds: 60
  * stderr: any
  */
 #include "guest.h"

@@ -9,7 +9,7 @@
  * mvm: --blk=virtio:@tmp/disk,transport=mmio,ring=packed --rng=virtio,transport=mmio,ring=packed
  * mvm: --blk=vhost:@tmp/disk --rng=virtio
  * mvm: --blk=vhost:@tmp/disk,transport=mmio,ring=packed --rng=virtio,transport=mmio
- * seconds: 20
+ * seconds: 60
  * stderr: any
  */
 #include "guest.h"

@@ -11,7 +11,7 @@
  * mvm: --blk=vhost:@tmp/disk --rng=virtio
  * mvm: --blk=vhost:@tmp/disk,ring=packed --rng=virtio,transport=mmio
  * mvm: --blk=vhost:@tmp/disk,transport=mmio,ring=packed --rng=virtio
- * seconds: 20
+ * seconds: 60
  * stderr: any
  */
 #include "guest.h"

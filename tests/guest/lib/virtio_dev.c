@@ -4,7 +4,7 @@
 #include "guest.h"
 #include "virtio.h"
 
-#define ANSWER_WITHIN_MS 3000
+#define ANSWER_WITHIN_MS 8000
 
 unsigned blk_request(struct vq *q, uint32_t type, uint64_t sector, void *data, uint32_t len)
 {
