@@ -22,7 +22,7 @@ percentiles() { sort -n | awk '{ v[NR] = $1 } END { if (NR) {
 """
 
 BLK_CHECK = r"""
-d=$(disk); [ -n "$d" ] || { say failed no disk; exit 1; }
+n=0; until d=$(disk); [ -n "$d" ]; do n=$((n + 1)); [ $n -lt 40 ] || { say failed no disk; exit 1; }; sleep .5; done
 say result disk "$d"
 say checksum read $(head -c {check_bytes} "$d" | sha256sum | cut -c1-64)
 head -c 1048576 /dev/urandom >/tmp/data
