@@ -133,6 +133,12 @@ class Measures(unittest.TestCase):
         self.assertAlmostEqual(m["cpu_us_per_op"], (400000 + 200000) / 200 / 1000)
         self.assertEqual(m["service_us"], 4)
 
+    def test_another_vmm(self):
+        before, after = ({"wall_ns": n * 10**9, "process": {"cpu_ns": n * 10**6}, "devices": None, "vcpus": []} for n in (1, 3))
+        m = measure.measure(before, after, "net0", {"operations": 100, "p50_us": 7})
+        self.assertEqual((m["iops"], m["cpu_us_per_op"]), (50, 20))
+        self.assertNotIn("exits_per_op", m)
+
     def test_a_device_without_counters(self):
         before, after = self.stats(1, 1), self.stats(2, 2)
         m = measure.measure(before, after, "blk7", {"operations": 1})

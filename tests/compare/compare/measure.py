@@ -61,17 +61,17 @@ def measure(before, after, device, guest):
     result["wall_s"] = (after["wall_ns"] - before["wall_ns"]) / 1e9
     cpu = after["process"]["cpu_ns"] - before["process"]["cpu_ns"] + backend_ns(after) - backend_ns(before)
     result["cpu_s"] = cpu / 1e9
-    if after["devices"] is None:  # not mvm: what it did inside is not known
-        if operations > 0:
-            result["cpu_us_per_op"] = cpu / operations / 1e3
-        return result
-    counted = steps(before, after, device)
-    result["steps"] = counted
+    known = after["devices"] is not None  # else it is not mvm, and what it did inside is not known
+    counted = steps(before, after, device) if known else {}
+    if known:
+        result["steps"] = counted
     if operations <= 0:
         return result
     if "iops" not in result and "throughput" not in result and result["wall_s"] > 0 and operations > 1:
         result["iops"] = operations / result["wall_s"]
     result["cpu_us_per_op"] = cpu / operations / 1e3
+    if not known:
+        return result
     # Hardware that is passed through has no counters of mvm's: nothing is what mvm did for it.
     result["exits_per_op"] = number(counted, "exits") / operations
     result["kicks_per_op"] = number(counted, "kicks_ioeventfd") / operations
