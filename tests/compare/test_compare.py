@@ -165,6 +165,8 @@ class Configurations(unittest.TestCase):
         self.assertEqual((m.cls, m.step), ("blk", "emulated"))
         self.assertIn("hw" if False else "ide", models.lacking(m, {("blk", "emulated", "nvme")}, FAKE))
         self.assertIsNone(models.lacking(m, {("blk", "emulated", "ide")}, FAKE))
+        m = models.Model("chips", "blk", ["--blk=virtio:{disk}", "--irqchip=user"])
+        self.assertIsNone(models.lacking(m, {("blk", "virtio", "virtio-blk")}, FAKE))
         m = models.Model("y", "blk", ["--blk=virtio:{disk}"], needs=["file:/nonexistent"])
         self.assertIn("/nonexistent", models.lacking(m, {("blk", "virtio", "virtio-blk")}, FAKE))
 

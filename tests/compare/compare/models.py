@@ -64,11 +64,12 @@ def starts(mvm, flag):
 
 def lacking(model, there, mvm):
     """Why a configuration cannot run here, or None."""
+    classes = {r[0] for r in there}
     if model.command and not shutil.which(model.command[0]):
         return "there is no %s" % model.command[0]
     for flag in model.flags:
         match = FLAG.match(flag)
-        if not match:
+        if not match or match.group(1) not in classes:  # --irqchip=user is no device
             continue
         hw = re.search(r",hw=([^,]+)", flag)
         if not any(r[:2] == match.groups() and (not hw or r[2] == hw.group(1)) for r in there):
