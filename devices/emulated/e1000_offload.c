@@ -138,11 +138,24 @@ static void pad(struct e1000 *e, uint8_t *frame, size_t *len)
 	}
 }
 
+/* What goes out is in tx.bounce, len bytes behind room for the header, its checksums inserted. */
+static void finish_linear(struct e1000 *e, size_t len)
+{
+	struct e1000_tx_out *out = &e->tx.out;
+	uint8_t *data = e->tx.bounce + NET_HEADER;
+
+	len += insert_tag(e, data, len);
+	pad(e, data, &len);
+	memset(e->tx.bounce, 0, NET_HEADER);
+	out->iov[0] = (struct iovec){ e->tx.bounce, NET_HEADER + len };
+	out->niov = 1;
+	out->len = len;
+}
+
 /* All of it in tx.bounce, done. */
 static void prepare_linear(struct e1000 *e, const struct wanted *w)
 {
 	struct e1000_tx_frame *f = &e->tx.frame;
-	struct e1000_tx_out *out = &e->tx.out;
 	struct iov_cursor c = iov_cursor_at(f->iov, f->niov);
 	uint8_t *data = e->tx.bounce + NET_HEADER;
 	size_t len = iov_cursor_copy(&c, data, f->len);
@@ -152,12 +165,7 @@ static void prepare_linear(struct e1000 *e, const struct wanted *w)
 		insert_checksum(data, len, w->ip_start, w->ip_offset, w->ip_end);
 	if (w->l4)
 		insert_checksum(data, len, w->start, w->offset, w->end);
-	len += insert_tag(e, data, len);
-	pad(e, data, &len);
-	memset(e->tx.bounce, 0, NET_HEADER);
-	out->iov[0] = (struct iovec){ e->tx.bounce, NET_HEADER + len };
-	out->niov = 1;
-	out->len = len;
+	finish_linear(e, len);
 }
 
 static bool prepare_plain(struct e1000 *e)
@@ -342,12 +350,7 @@ static void build_segment(struct e1000 *e)
 		insert_checksum(data, len, c->ipcss, c->ipcso, c->ipcse);
 	if (f->popts & TXD_TXSM)
 		insert_checksum(data, len, c->tucss, c->tucso, c->tucse);
-	len += insert_tag(e, data, len);
-	pad(e, data, &len);
-	memset(e->tx.bounce, 0, NET_HEADER);
-	out->iov[0] = (struct iovec){ e->tx.bounce, NET_HEADER + len };
-	out->niov = 1;
-	out->len = len;
+	finish_linear(e, len);
 }
 
 static bool prepare_segments(struct e1000 *e)
