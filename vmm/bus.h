@@ -35,8 +35,8 @@ struct bus_range {
 	uint64_t size; /* bytes, > 0 */
 	const struct bus_ops *ops;
 	void *opaque;
-	struct account
-		*account; /* whose exits accesses are, without ops->owner; NULL: the bus's own */
+	/* Whose exits accesses are, without ops->owner; NULL: the bus's own. */
+	struct account *account;
 };
 
 /*

@@ -144,7 +144,7 @@ static uint32_t written(struct chardev *chr)
  * not to one that takes nothing. */
 static void flush_patiently(struct chardev *chr)
 {
-	uint32_t before = written(chr);
+	uint32_t now, before = written(chr);
 	struct timespec start;
 	int waited = 0;
 
@@ -152,10 +152,10 @@ static void flush_patiently(struct chardev *chr)
 	while (chardev_flush(chr) && waited < CLOSE_PATIENCE_MS) {
 		struct pollfd p = { .fd = chr->out.fd, .events = POLLOUT };
 
-		if (written(chr) != before) {
-			before = written(chr);
+		now = written(chr);
+		if (now != before)
 			clock_gettime(CLOCK_MONOTONIC, &start);
-		}
+		before = now;
 		poll(&p, 1, CLOSE_PATIENCE_MS - waited);
 		waited = ms_since(&start);
 	}
