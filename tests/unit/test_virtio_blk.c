@@ -497,26 +497,12 @@ Test(virtio_blk, flags_that_cannot_be)
 
 /* ---- slow disks ------------------------------------------------------------------------------ */
 
-struct resetter {
-	struct vrig *r;
-	bool done; /* atomic */
-};
-
-static void *reset_thread(void *arg)
-{
-	struct resetter *t = arg;
-
-	vrig_set_status(t->r, 0);
-	__atomic_store_n(&t->done, true, __ATOMIC_SEQ_CST);
-	return NULL;
-}
-
 /* n requests wait in the disk (or one in the I/O thread itself); reset waits for them all. */
 static void reset_in_flight(unsigned n, const char *keys)
 {
 	struct stub_block *s = stub_block_create(SECTORS * 512);
 	struct vrig *r = stub_rig(s, keys);
-	struct resetter t = { .r = r };
+	struct vrig_resetter t = { .r = r };
 	const struct model_buf buf[] = { { HEADER, 16, false },
 					 { DATA, 512, true },
 					 { STATUS, 1, true } };
@@ -534,7 +520,7 @@ static void reset_in_flight(unsigned n, const char *keys)
 	vrig_driver_ok(r);
 	vrig_wait(stub_waiting(s) == (n < 8 ? n : 8));
 
-	pthread_create(&thread, NULL, reset_thread, &t);
+	pthread_create(&thread, NULL, vrig_reset_thread, &t);
 	usleep(20000);
 	cr_assert_not(__atomic_load_n(&t.done, __ATOMIC_SEQ_CST));
 	stub_gate(s, false);

@@ -13,20 +13,6 @@ static const struct model_buf one_buf = { MODEL_HIGH, 64, true };
 
 /* ---- requests in flight ---------------------------------------------------------------------- */
 
-struct resetter {
-	struct vrig *r;
-	bool done; /* atomic */
-};
-
-static void *reset_thread(void *arg)
-{
-	struct resetter *t = arg;
-
-	vrig_set_status(t->r, 0);
-	__atomic_store_n(&t->done, true, __ATOMIC_SEQ_CST);
-	return NULL;
-}
-
 Test(virtio_life, reset_waits_for_what_is_in_flight, .timeout = 30)
 {
 	static const char *const keys[] = { "", "ring=packed", "in-order=on",
@@ -34,7 +20,7 @@ Test(virtio_life, reset_waits_for_what_is_in_flight, .timeout = 30)
 
 	for (unsigned k = 0; k < 4; k++) {
 		struct vrig *r = vrig_create();
-		struct resetter t = { .r = r };
+		struct vrig_resetter t = { .r = r };
 		uint8_t *before = malloc(MODEL_LOW);
 		struct model d;
 		pthread_t thread;
@@ -49,7 +35,7 @@ Test(virtio_life, reset_waits_for_what_is_in_flight, .timeout = 30)
 		vrig_kick(r, 0);
 		vrig_wait(slow_held(r) == 5);
 
-		pthread_create(&thread, NULL, reset_thread, &t);
+		pthread_create(&thread, NULL, vrig_reset_thread, &t);
 		usleep(30000);
 		cr_assert(!__atomic_load_n(&t.done, __ATOMIC_SEQ_CST), "reset did not wait");
 		slow_set(r, false);

@@ -211,6 +211,15 @@ void vrig_set_status(struct vrig *r, uint8_t status)
 	vrig_write(r, r->common + VIRTIO_PCI_COMMON_STATUS, 1, status);
 }
 
+void *vrig_reset_thread(void *arg)
+{
+	struct vrig_resetter *t = arg;
+
+	vrig_set_status(t->r, 0);
+	__atomic_store_n(&t->done, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
 uint64_t vrig_offered(struct vrig *r)
 {
 	uint64_t features = 0;

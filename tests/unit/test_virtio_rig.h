@@ -61,6 +61,12 @@ void vrig_write(struct vrig *r, uint64_t address, unsigned size, uint64_t value)
 
 uint8_t vrig_status(struct vrig *r);
 void vrig_set_status(struct vrig *r, uint8_t status); /* whole byte */
+/* A thread that resets the device; done when that has returned. */
+struct vrig_resetter {
+	struct vrig *r;
+	bool done; /* atomic */
+};
+void *vrig_reset_thread(void *arg);
 uint64_t vrig_offered(struct vrig *r);
 /* Up to and with FEATURES_OK; whether it stuck. */
 bool vrig_negotiate(struct vrig *r, uint64_t features);
