@@ -5,19 +5,13 @@
 # lab: timeout=900
 # shellcheck source=tests/lab/lib/lab.sh
 . "$LAB_DIR/lib/lab.sh"
+# shellcheck source=tests/lab/lib/disks.sh
 . "$LAB_DIR/lib/disks.sh"
 
 mvm=$MVM_BUILD/mvm
-raw=$LAB_TMP/raw.img
-qcow=$LAB_TMP/disk.qcow2
-truncate -s 24M "$raw"
-head -c 4M /dev/urandom | dd of="$raw" conv=notrunc status=none
-qemu-img convert -f raw -O qcow2 "$raw" "$qcow"
-host=$(head -c 4M "$raw" | sha256sum | cut -c1-64)
+sample_images
 truncate -s 16M "$LAB_TMP/second.img"
 truncate -s 200G "$LAB_TMP/huge.img" # past what 28 bits reach
-modprobe loop
-device=$(losetup --find --show "$raw") # mvm serves what is on tmpfs without io_uring
 
 words=$(script_disk "$LAB_TMP/script" <<'GUEST'
 sum() { sha256sum | cut -c1-64; }

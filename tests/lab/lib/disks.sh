@@ -1,6 +1,21 @@
-# For lab scripts about disks, after lib/lab.sh: a script for the guest as a disk, and a guest whose
-# root file system is on a disk.
+# For lab scripts about disks, after lib/lab.sh: images of known content, a script for the guest as a disk, and a
+# guest whose root file system is on a disk.
 # shellcheck shell=sh
+
+# sample_images: the same 24 MiB as $raw (a file), $device (a block device over it, for mvm serves what is on tmpfs
+# without io_uring) and $qcow; $host is the checksum of the first 4 MiB, the rest reads as zeroes
+sample_images() {
+    raw=$LAB_TMP/raw.img
+    qcow=$LAB_TMP/disk.qcow2
+    truncate -s 24M "$raw"
+    head -c 4M /dev/urandom | dd of="$raw" conv=notrunc status=none
+    qemu-img convert -f raw -O qcow2 "$raw" "$qcow"
+    # shellcheck disable=SC2034 # the script's
+    host=$(head -c 4M "$raw" | sha256sum | cut -c1-64)
+    modprobe loop
+    # shellcheck disable=SC2034 # the script's
+    device=$(losetup --find --show "$raw")
+}
 
 # script_disk FILE: standard input is a script; prints the words for mvm's command line with which a
 # guest runs it from that disk, a virtio one that must be the only one
