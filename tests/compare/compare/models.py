@@ -1,5 +1,6 @@
 """Configurations: what a device is served by, as data. See models.json for the fields."""
 
+import itertools
 import json
 import os
 import re
@@ -47,12 +48,13 @@ def load(path):
 
 
 def rows(mvm):
-    """(class, model, hw) of each device that the binary has."""
+    """(class, model, hw) of each device that the binary has; an empty line ends the table."""
     try:
         said = subprocess.run([mvm, "--list-devices"], check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as e:
         raise SystemExit("mvm-compare: %s does not run: %s" % (mvm, e)) from e
-    return {tuple(line.split()[:3]) for line in said.splitlines()[1:]}
+    table = itertools.takewhile(str.strip, said.splitlines()[1:])
+    return {tuple(line.split()[:3]) for line in table}
 
 
 def starts(mvm, flag):
