@@ -94,9 +94,11 @@ back() {
         ping -q -c 1 -W 3 $3 >/dev/null && echo back $1 answers && return
     done
 }
-# complaints PATTERN: "dmesg LINE" for lines of the kernel's log that match, or tell of a stuck queue
+# complaints PATTERN: "dmesg LINE" for lines of the kernel's log that match, or tell of a stuck queue; "dump LINE" for
+# what a driver says of its ring then
 complaints() {
     dmesg | grep -i "$1\|NETDEV WATCHDOG" | sed 's/^/dmesg /'
+    dmesg | grep -A 11 'Unit Hang' | tail -n 36 | sed 's/^/dump /'
 }
 GUEST
 }
@@ -119,7 +121,7 @@ net_served() {
 # which must be "echo all done"
 net_read() {
     net_text=$(guest_text "$1")
-    diag "$(echo "$net_text" | grep -E "^(speed|lost|iperf3:|dmesg${2:+|$2})")"
+    diag "$(echo "$net_text" | grep -E "^(speed|lost|iperf3:|dmesg|dump${2:+|$2})")"
     said all 'done$' "$1: the guest ran to the end" || diag "$(echo "$net_text" | tail -n 60)"
 }
 
