@@ -1,35 +1,15 @@
 #!/bin/sh
-# vhost-user with Linux's drivers, all back ends in one guest: ours as a child (vhost:IMAGE, raw and qcow2) and at a
-# socket of its own, QEMU's storage daemon, virtiofsd, DPDK's testpmd. Data checked from both sides, drivers loaded
-# again, each back end killed under load, reboot. Then QEMU as the front end of our back end.
-# lab: timeout=1200 tools=dpdk
+# Disks by vhost-user with Linux's driver, all in one guest: our back end as a child (vhost:IMAGE, raw by MMIO and qcow2) and
+# at a socket of its own, and QEMU's storage daemon. Data checked from both sides, the driver loaded again, each back
+# end killed under load, reboot. Then QEMU as the front end of our back end.
+# lab: timeout=900
 . "$LAB_DIR/lib/lab.sh"
+. "$LAB_DIR/lib/backends.sh"
+. "$LAB_DIR/lib/disks.sh"
 
 mvm=$MVM_BUILD/mvm
 cd "$LAB_TMP" || exit 1
 
-# sum FILE MIB: of its first so many MiB
-sum() {
-    head -c "$2M" "$1" | sha256sum | cut -c1-64
-}
-
-# background NAME COMMAND...: starts it and waits until it listens at NAME.sock; nothing ever comes on its input
-mkfifo nothing
-background() {
-    rm -f "$1.sock"
-    back=$1
-    shift
-    "$@" <>nothing >>"$back.log" 2>&1 &
-    echo $! >"$back.bg"
-    for _ in $(seq 600); do
-        [ -S "$back.sock" ] && return 0
-        kill -0 "$(cat "$back.bg")" 2>/dev/null || break
-        sleep 0.1
-    done
-    not_ok "$back listens"
-    diag "$(tail -n 20 "$back.log")"
-    return 1
-}
 own() {
     background own "$mvm" backend blk --socket=own.sock own.img,serial=own,queues=2
 }
@@ -37,19 +17,9 @@ qsd() {
     background qsd qemu-storage-daemon --blockdev driver=file,node-name=f0,filename=qsd.img \
         --export type=vhost-user-blk,id=e0,node-name=f0,writable=on,addr.type=unix,addr.path=qsd.sock
 }
-# It polls all the time, hence the lowest priority; with two threads on whatever CPUs there are.
-pmd() {
-    background pmd nice -n 19 "$LAB_TMP/dpdk/testpmd" --no-huge -m 64 --no-pci --no-telemetry --no-shconf \
-        --lcores 0@0,1@0 --vdev net_vhost0,iface=pmd.sock,queues=1 -- --forward-mode=icmpecho --total-num-mbufs=2048
-}
-fsd() {
-    background fs /usr/lib/qemu/virtiofsd --socket-path=fs.sock -o source="$LAB_TMP/shared" -o sandbox=chroot
-}
 
-# What the guest does, twice: the second time is after its reboot.
-mkdir shared
-head -c 3M /dev/urandom >shared/from-host
-cat >shared/guest.sh <<'END'
+# What the guest does, twice: the second time is after its reboot. Its disk is the first one.
+words=$(script_disk "$LAB_TMP/script.img" <<'GUEST'
 disk() {
     serial=$1
     [ "$1" != qsd ] || serial=vhost_user_blk # the storage daemon knows no other
@@ -70,53 +40,30 @@ data() {
     dd if=/tmp/r of="$(disk "$1")" bs=64k seek=128 oflag=direct conv=fsync 2>/dev/null
     echo "$1 guest half $(sha256sum </tmp/r | cut -c1-64)"
 }
-pings() { # TEXT
-    [ ! -e /mnt/no-card ] || return
-    bad=
-    for size in 0 17 56 1000 1472; do
-        ping -q -c 1 -W 10 -s $size 192.168.90.1 >/dev/null || bad="$bad $size"
-    done
-    echo "pings $1 bad:$bad"
-}
-# until_ COMMAND: at most a minute
-until_() {
-    for _ in $(seq 300); do eval "$1" && return; sleep 0.2; done
-    echo "in vain: $1"
-}
-if [ -e /mnt/second ]; then
+if [ "$(dd if="$(disk raw)" bs=1M skip=15 count=1 2>/dev/null | head -c 5)" = again ]; then
     for d in raw qcow2 own qsd; do verify $d; done
-    pings reboot
-    echo "second fs $(sha256sum </mnt/from-host | cut -c1-64)"
-    touch /mnt/done
-    read -r word
-    echo "alive without virtiofsd"
-    poweroff -f
+    echo all done
+    exit
 fi
 for d in raw qcow2 own qsd; do verify $d; data $d; done
-pings first
 modprobe -r virtio_blk && modprobe virtio_blk
-modprobe -r virtio_net && modprobe virtio_net
-until_ '[ "$(disk qsd)" ] && { [ -e /mnt/no-card ] || [ -d /sys/class/net/eth0 ]; }'
+for try in $(seq 300); do [ -z "$(disk qsd)" ] || break; sleep 0.2; done
 for d in raw qcow2 own qsd; do
     echo "$d reloaded $(dd if="$(disk $d)" bs=64k skip=128 count=32 iflag=direct 2>/dev/null | sha256sum | cut -c1-64)"
 done
-[ -e /mnt/no-card ] || { ip addr add 192.168.90.2/24 dev eth0; ip link set eth0 up; }
-pings reload
-echo "fs $(sha256sum </mnt/from-host | cut -c1-64)"
-cp /tmp/r /mnt/from-guest && sync && echo "fs guest $(sha256sum </tmp/r | cut -c1-64)"
+exec 3<&0
+(read -r stop <&3; touch /tmp/stop) &
 i=0
-while [ ! -e /mnt/stop ]; do
+while [ ! -e /tmp/stop ]; do
     $load $(job raw raw 16) $(job own own 16) $(job qsd qsd 1) >/tmp/fio 2>&1 || { echo fio failed; cat /tmp/fio; break; }
     i=$((i + 1))
     [ $i -gt 1 ] || echo "load runs"
 done
 echo "load verified $i"
-touch /mnt/loaded
-until_ '[ -e /mnt/pmd ]'
-pings killed
-touch /mnt/second
-umount /mnt && reboot -f
-END
+echo again | dd of="$(disk raw)" bs=1M seek=15 conv=fsync 2>/dev/null
+reboot -f
+GUEST
+)
 
 for d in raw own qsd; do
     truncate -s 16M $d.img
@@ -127,31 +74,12 @@ truncate -s 16M host-half
 qemu-img convert -q -f raw -O qcow2 host-half qcow2.img
 own
 qsd
-fsd
-card=--net=vhost:./pmd.sock
-# A copy: DPDK loads no driver from below a directory that all may write to, as /tmp, where this tree may be.
-cp -r "$LAB_TOOLS/dpdk" "$LAB_TMP/dpdk" 2>/dev/null
-if [ ! -x "$LAB_TMP/dpdk/testpmd" ]; then
-    skip "DPDK's testpmd" "it cannot be had (lib/get-dpdk.sh)"
-    touch shared/no-card
-    card=
-fi
-[ -z "$card" ] || pmd
 
 # gone_on NAME: the back end that was started anew works for the guest
 gone_on() {
     for _ in $(seq 200); do
         [ "$(sed -n 's/^syscw: //p' "/proc/$(cat "$1.bg")/io" 2>/dev/null)" -gt 50 ] 2>/dev/null && return
         guest_alive user || return
-        sleep 0.3
-    done
-    return 1
-}
-# there FILE: the guest has made it
-there() {
-    for _ in $(seq 1000); do
-        [ ! -e "shared/$1" ] || return 0
-        guest_alive user || return 1
         sleep 0.3
     done
     return 1
@@ -166,38 +94,25 @@ kill_disk() {
     done
 }
 
-# shellcheck disable=SC2086 # a flag, or none
-guest_start user 200 "$mvm" --memory=512M --cpus=2 --blk=vhost:raw.img,serial=raw,transport=mmio \
+guest_start user 200 "$mvm" --memory=256M --cpus=2 --blk=virtio:script.img,ro=on --blk=vhost:raw.img,serial=raw,transport=mmio \
     --blk=vhost:qcow2.img,format=qcow2,serial=qcow2,ring=packed,queues=2 --blk=vhost:own.sock,queues=2,ring=packed \
-    --blk=vhost:qsd.sock --fs=vhost:fs.sock,tag=shared $card \
-    --append='quiet mvm.ip=192.168.90.2/24 mvm.run="mount -t virtiofs shared /mnt && cp /mnt/guest.sh /tmp/ && sh /tmp/guest.sh"'
+    --blk=vhost:qsd.sock --append="quiet $words"
 if guest_expect user '^load runs' 400; then
     kill_disk own 2
     kill_disk qsd 1
     # The child of the first disk as well: mvm starts another one.
     kill -9 "$(pgrep -f 'backend blk --fd=3 raw.img')"
     guest_expect user 'its own back end is there again' 60
+    guest_send user 'stop\n'
 else
     not_ok "the guest comes as far as the load"
     diag "$(guest_text user | tail -n 30)"
-fi
-touch shared/stop
-if there loaded; then
-    if [ -n "$card" ]; then
-        kill -9 "$(cat pmd.bg)"
-        pmd
-        guest_expect user 'pmd.sock is there again' 60
-    fi
-    touch shared/pmd
-    if there 'done'; then
-        kill -9 "$(cat fs.bg)"
-        guest_expect user 'fs.sock: it has hung up' 60
-        ! guest_alive user || guest_send user 'go\n'
-    fi
+    guest_kill user
 fi
 guest_wait user
 is "$?" 0 "the guest powers off after a reboot"
 text=$(guest_text user)
+like "$text" '^all done' "it ran to the end" || diag "$(echo "$text" | tail -n 30)"
 for d in raw qcow2 own qsd; do
     is "$(echo "$text" | grep -c "^$d verified")" 2 "$d: fio finds all it wrote, before and after the reboot"
 done
@@ -213,25 +128,17 @@ for d in raw.img qcow2.raw own.img qsd.img; do
     is "$(echo "$text" | sed -n "s/^$n reloaded //p")" "$guest" "$n: and so does the guest with its driver loaded again"
 done
 like "$text" '^load verified [1-9]' "fio --verify over back ends that are killed"
-for sock in own qsd ${card:+pmd}; do
+for sock in own qsd; do
     like "$text" "$sock.sock is there again" "mvm said that $sock came back"
 done
 like "$text" 'its own back end is there again' "mvm started its own back end again"
-for when in ${card:+first reload killed reboot}; do
-    is "$(echo "$text" | sed -n "s/^pings $when //p")" "bad:" "testpmd answers pings: $when"
-done
-is "$(echo "$text" | sed -n 's/^fs \([0-9a-f]*\)$/\1/p')" "$(sum shared/from-host 3)" "virtiofs: the guest reads the host's file"
-is "$(echo "$text" | sed -n 's/^second fs //p')" "$(sum shared/from-host 3)" "virtiofs: also after its reboot"
-is "$(sum shared/from-guest 2)" "$(echo "$text" | sed -n 's/^fs guest //p')" "virtiofs: the host reads the guest's file"
-like "$text" 'fs.sock: it has hung up$' "virtiofsd is gone: mvm says so"
-like "$text" '^alive without virtiofsd' "and the guest lives"
-is "$(echo "$text" | grep '^in vain')" "" "nothing was waited for in vain"
 is "$(pgrep -fc 'backend blk --fd')" 0 "no child is left behind"
 check "the qcow2 image is whole" qemu-img check -q qcow2.img
 
 # Errors at the start say why.
+mkdir directory
 for try in 'vhost:nobody.sock|nobody listens there' 'vhost:none.img|No such file' 'vhost:own.sock,ro=on|is for an image' \
-    'vhost:shared|is a directory'; do
+    'vhost:directory|is a directory'; do
     out=$("$mvm" --blk="${try%%|*}" 2>&1 </dev/null)
     like "$out" "${try#*|}" "${try%%|*}: $(echo "$out" | tail -n 1)"
 done
@@ -241,8 +148,8 @@ work='fio --name=v --filename=/dev/vda --size=2M --offset=8M --rw=randrw --bs=4k
     --verify=crc32c --minimal >/dev/null && echo fio verified; echo serial $(cat /sys/block/vda/serial);
     dd if=/dev/urandom bs=1M count=2 of=/tmp/r 2>/dev/null; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct conv=fsync 2>/dev/null;
     echo sum $(sha256sum </tmp/r | cut -c1-64)'
-guest_run qemu 240 qemu-system-x86_64 -accel kvm -M q35,memory-backend=m -object memory-backend-memfd,id=m,size=512M,share=on \
-    -m 512M -cpu host -nodefaults -no-reboot -nographic -serial stdio -kernel "$MVM_IMAGES/vmlinux" \
+guest_run qemu 240 qemu-system-x86_64 -accel kvm -M q35,memory-backend=m -object memory-backend-memfd,id=m,size=256M,share=on \
+    -m 256M -cpu host -nodefaults -no-reboot -nographic -serial stdio -kernel "$MVM_IMAGES/vmlinux" \
     -initrd "$MVM_IMAGES/initramfs.cpio.gz" -chardev socket,id=c,path=own.sock \
     -device vhost-user-blk-pci,chardev=c,num-queues=2,queue-size=128 \
     -append "console=ttyS0 quiet mvm.run=\"$(one_line "$work")\""
@@ -254,4 +161,4 @@ kill "$(cat own.bg)"
 wait "$(cat own.bg)"
 is "$?" 0 "our back end ends on SIGTERM"
 check "and leaves no socket behind" test ! -e own.sock
-kill "$(cat qsd.bg)" && [ -z "$card" ] || kill "$(cat pmd.bg)"
+kill "$(cat qsd.bg)"
