@@ -27,6 +27,8 @@
 #include "vmm/x86_64/layout.h"
 #include "vmm/x86_64/platform.h"
 
+#define LAST_WORDS_NS 2000000000u /* for what a kernel that panicked still has to say */
+
 struct machine {
 	const struct config *config;
 	struct kvm kvm;
@@ -47,6 +49,8 @@ struct machine {
 	struct event_message attention;
 
 	/* Main thread. */
+	bool panicked;
+	struct event_timer last_words;
 	struct event_source signals;
 	int signal;
 	int status;
@@ -172,6 +176,28 @@ static void serve_reset(struct machine *m)
 		finish(m, STATUS_FAILED);
 }
 
+/*
+ * Linux tells the panic device before it has written all of its message to the console, so it gets
+ * the time to do that; what it asks for next, a restart as a rule, is the end.
+ */
+static void serve_panic(struct machine *m)
+{
+	log_error("the guest panicked");
+	m->panicked = true;
+	event_timer_set(&m->last_words, LAST_WORDS_NS);
+	__atomic_store_n(&m->request, REQUEST_NONE, __ATOMIC_RELEASE);
+	if (resume_all(m, m->error))
+		finish(m, STATUS_FAILED);
+}
+
+static void last_words_said(void *opaque)
+{
+	struct machine *m = opaque;
+
+	pause_all(m);
+	finish(m, STATUS_CRASHED);
+}
+
 /* On the main thread, after request() or vcpu_stopped(). */
 static void serve_attention(void *arg)
 {
@@ -184,6 +210,10 @@ static void serve_attention(void *arg)
 		finish(m, crashed - 1 == VCPU_CRASHED ? STATUS_CRASHED : STATUS_FAILED);
 		return;
 	}
+	if (m->panicked) {
+		finish(m, STATUS_CRASHED);
+		return;
+	}
 	switch (__atomic_load_n(&m->request, __ATOMIC_ACQUIRE)) {
 	case REQUEST_NONE:
 		break;
@@ -194,8 +224,7 @@ static void serve_attention(void *arg)
 		serve_reset(m);
 		break;
 	case REQUEST_PANIC:
-		log_error("the guest panicked");
-		finish(m, STATUS_CRASHED);
+		serve_panic(m);
 		break;
 	}
 }
@@ -364,6 +393,11 @@ static int make(struct machine *m, struct error *e)
 	if (!m->host.loop)
 		return -ENOMEM;
 	event_loop_account(m->host.loop, account_machine(m->host.accounts));
+	m->last_words.callback = last_words_said;
+	m->last_words.opaque = m;
+	err = event_timer_init(&m->last_words, m->host.loop);
+	if (err)
+		return error_set_errno(e, err, "cannot make a timer");
 	err = catch_signals(m, e);
 	if (!err)
 		err = stats_start(&m->stats, c, m->host.loop,
@@ -415,6 +449,7 @@ static void unmake(struct machine *m)
 	bus_destroy(m->host.mmio);
 	memory_destroy(&m->memory);
 	kvm_close(&m->kvm);
+	event_timer_destroy(&m->last_words);
 	event_del(&m->signals);
 	if (m->signals.fd >= 0)
 		close(m->signals.fd);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Debian's kernel on the interrupt chips that are not KVM's (--irqchip=split, user), with 1 and 4 vCPUs: disks
-# and a network card over MSI-X, PCI's INTx and ISA lines, timers, IPIs and NMIs, CPUs taken offline and back,
+# and network cards, virtio and emulated, over MSI-X, PCI's INTx and ISA lines, timers, IPIs and NMIs, CPUs taken offline and back,
 # a reboot in place, and the end. What an interrupt costs, the tiny guest irqcost reports on
 # a host of its own: with one CPU for two that spin it would say nothing here.
 # lab: timeout=1500
@@ -16,11 +16,13 @@ echo boot number $here
 [ $here -eq 0 ] || { echo after reboot cpus $(nproc); poweroff -f; }
 printf x | dd of=/dev/vdb bs=1 seek=$((127 * 512)) conv=fsync 2>/dev/null
 echo cpus $(nproc)
-waitnet eth0 30 >/dev/null
-fio --name=v --size=2M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal \
-    --filename=/dev/vda >/dev/null && echo pci verified
-fio --name=v --size=2M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal \
-    --filename=/dev/vdc >/dev/null && echo mmio verified
+waitnet eth0 30 >/dev/null; waitnet eth1 30 >/dev/null
+keeps() { # NAME DEVICE
+    fio --name=v --size=2M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal \
+        --filename=$2 >/dev/null && echo $1 verified
+}
+keeps pci /dev/vda; keeps mmio /dev/vdc; keeps ide /dev/sda; keeps nvme /dev/nvme0n1
+ping -q -I eth1 -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/e1000 lost \1/p'
 ping -q -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/ping lost \1/p; s/.*avg.* = [0-9.]*.\([0-9.]*\).*/cost ping \1 ms/p'
 for cpu in /sys/devices/system/cpu/cpu[1-9]; do
     [ -e $cpu ] || continue
@@ -54,12 +56,13 @@ all_counted() {
 # on CHIP CPUS APPEND: everything on these chips; with "again" in APPEND it reboots and comes up once more
 on() {
     name=$1-$2
-    for disk in pci mmio; do truncate -s 2M "$LAB_TMP/$name.$disk"; done
+    for disk in pci mmio ide nvme; do truncate -s 2M "$LAB_TMP/$name.$disk"; done
     cp "$script" "$LAB_TMP/$name.script"
     truncate -s 64K "$LAB_TMP/$name.script"
     guest_run "$name" 300 "$mvm" --irqchip="$1" --cpus="$2" --memory=512M \
         --blk=virtio:"$LAB_TMP/$name.pci" --blk=virtio:"$LAB_TMP/$name.script" \
         --blk=virtio:"$LAB_TMP/$name.mmio",transport=mmio --net=virtio:user --rng=virtio \
+        --blk=emulated:"$LAB_TMP/$name.ide" --blk=emulated:"$LAB_TMP/$name.nvme",hw=nvme --net=emulated:user \
         --append="quiet $3 mvm.run=\"head -c $(wc -c <"$script") /dev/vdb >/tmp/s; sh /tmp/s\""
     is "$?" 0 "$name: mvm ends with 0"
     text=$(guest_text "$name")
@@ -69,9 +72,9 @@ on() {
 full() {
     on "$1" "$2" "$3"
     like "$text" "^cpus $2\$" "$name: the guest has its CPUs"
-    like "$text" '^pci verified$' "$name: a PCI disk keeps what is written"
-    like "$text" '^mmio verified$' "$name: so does an MMIO disk"
+    for disk in pci mmio ide nvme; do like "$text" "^$disk verified\$" "$name: a disk keeps what is written: $disk"; done
     like "$text" '^ping lost 0$' "$name: no packet is lost"
+    like "$text" '^e1000 lost 0$' "$name: nor by the e1000"
     like "$text" "^cpus again $2\$" "$name: CPUs go offline and come back"
     check "$name: each CPU has timer interrupts" all_counted "$(irqs LOC)" "$2"
     check "$name: NMIs reach each CPU but the sender" test "$(irqs NMI | tr -s ' ' '\n' | grep -c '[1-9]')" -ge $(($2 - 1))

@@ -44,6 +44,13 @@ refused "group [0-9]* is not viable: it also holds $lpc.3 \(i801_smbus\)" "refus
 to ahci $lpc.2
 group=/dev/vfio/$(basename "$(readlink "$pci/$nvme/iommu_group")")
 chmod 666 /dev/kvm
+# This tree may be where only root may go; in the lab, where nothing stays, others may, too.
+for dir in "$MVM_BUILD" "$MVM_IMAGES"; do
+    while [ "$dir" != / ]; do
+        chmod o+x "$dir"
+        dir=$(dirname "$dir")
+    done
+done
 nobody() {
     setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }
