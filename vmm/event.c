@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,6 +202,30 @@ static void *loop_thread(void *arg)
 	return NULL;
 }
 
+static bool set_policy(int from, int to)
+{
+	const struct sched_param param = { 0 };
+
+	return sched_getscheduler(0) == from && sched_setscheduler(0, to, &param) == 0;
+}
+
+/*
+ * A thread that serves a device is woken by the vCPU that rings its doorbell. Where that is on the
+ * last free CPU, an ordinary thread takes it from the vCPU at once, serves one request, and is
+ * woken for the next. One of SCHED_BATCH gets its turn when the vCPU has nothing more to do, and
+ * finds all requests there; where a CPU is free it starts there at once, as any other. The thread
+ * has it from its creator: in a sandbox it could not ask for it itself.
+ */
+static int create_thread(struct event_loop *loop)
+{
+	bool batch = set_policy(SCHED_OTHER, SCHED_BATCH);
+	int err = -pthread_create(&loop->thread, NULL, loop_thread, loop);
+
+	if (batch)
+		set_policy(SCHED_BATCH, SCHED_OTHER);
+	return err;
+}
+
 int event_loop_start(struct event_loop *loop, struct error *e)
 {
 	int err;
@@ -208,7 +233,7 @@ int event_loop_start(struct event_loop *loop, struct error *e)
 	/* Marked running at once: a call made before the thread gets going must wait for it. */
 	pthread_mutex_lock(&loop->lock);
 	loop->running = true;
-	err = -pthread_create(&loop->thread, NULL, loop_thread, loop);
+	err = create_thread(loop);
 	if (err)
 		loop->running = false;
 	else

@@ -73,6 +73,29 @@ Test(event, calls_run_on_the_loop_and_are_waited_for, .timeout = 20)
 	event_loop_destroy(loop);
 }
 
+static void ask_policy(void *arg)
+{
+	*(int *)arg = sched_getscheduler(0);
+}
+
+/* What rings a device's doorbell keeps its CPU. */
+Test(event, a_thread_of_its_own_gives_way, .timeout = 20)
+{
+	int before = sched_getscheduler(0), policy = -1;
+	struct event_loop *loop;
+	struct error e;
+
+	if (before != SCHED_OTHER)
+		cr_skip("this machine runs the tests by another policy");
+	loop = event_loop_create("batch", &e);
+	cr_assert_not_null(loop);
+	cr_assert_eq(event_loop_start(loop, &e), 0);
+	event_call(loop, ask_policy, &policy);
+	cr_assert_eq(policy, SCHED_BATCH);
+	cr_assert_eq(sched_getscheduler(0), before);
+	event_loop_destroy(loop);
+}
+
 Test(event, messages_run_and_merge, .timeout = 20)
 {
 	struct error e;

@@ -145,8 +145,12 @@ guest_start() {
         timeout -k 15 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
         guest_pid=$!
         echo $guest_pid >"$LAB_TMP/$guest_name.pid"
+        # Where its console goes elsewhere, into another log, its own is empty.
         while sleep 15 && kill -0 $guest_pid 2>/dev/null; do
-            grep -qa 'end Kernel panic' "$LAB_TMP/$guest_name.log" && sleep 15 && pkill -KILL -P $guest_pid
+            guest_console=$LAB_TMP/$guest_name.log
+            [ -s "$guest_console" ] || guest_console="$LAB_TMP/*.log"
+            # shellcheck disable=SC2086 # a pattern
+            grep -qa 'end Kernel panic' $guest_console && sleep 15 && pkill -KILL -P $guest_pid
         done >/dev/null 2>&1 &
         guest_watch=$!
         wait $guest_pid
