@@ -1,7 +1,7 @@
 #!/bin/sh
 # Boots Debian's kernel by every protocol, with 1 and with 4 vCPUs, and ends it: power off, reboot with
 # --no-reboot, panic, a command's status.
-# lab: timeout=1800
+# lab: timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The emulated e1000 with Linux's driver: what it can do, on a tap and on user-mode NAT, in a guest with one
 # processor; then two taps, one with doorbells that exit and one with eventfds, under load with four.
-# lab: timeout=900
+# lab: timeout=600
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/net.sh"
 

@@ -2,7 +2,7 @@
 # IDE with Linux's ata_piix: four disks on the two channels in a guest of four vCPUs, raw and qcow2, one by the data
 # port (PIO), the others by DMA; data checked from both sides, smartctl, channels reset and the driver taken away
 # under load. Then a guest with one vCPU boots from a root on one.
-# lab: timeout=900
+# lab: timeout=600
 # shellcheck source=tests/lab/lib/lab.sh
 . "$LAB_DIR/lib/lab.sh"
 # shellcheck source=tests/lab/lib/disks.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SR-IOV functions and a mediated device in guests: two guests at the same time, each with a VF of one igb and a
 # VF of one NVMe controller, one of them with the serial ports of an mtty as well. One sends DMA outside its RAM.
-# lab: device=nvme-sriov,igb modules=mtty timeout=900
+# lab: device=nvme-sriov,igb modules=mtty timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

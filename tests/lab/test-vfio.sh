@@ -2,7 +2,7 @@
 # Hardware given to a guest whole: an NVMe and an e1000e function of the lab's host, by Linux's own
 # drivers in the guest. MSI-X, MSI and INTx; a reboot, driver reloads and resets under load; mvm killed
 # in the middle; an expansion ROM; a function taken back while the guest runs; refusals.
-# lab: device=nvme,e1000e timeout=1200
+# lab: device=nvme,e1000e timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -2,7 +2,7 @@
 # Disks and sockets that the host's kernel serves, in one guest: vhost-scsi on LIO file targets over PCI and
 # MMIO, a vDPA disk (qemu-storage-daemon through VDUSE), vhost-vsock. Data is verified, drivers go and
 # come back under load, the guest reboots. And what a second VM is told that wants the same things.
-# lab: timeout=900
+# lab: timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -2,7 +2,7 @@
 # Disks by vhost-user with Linux's driver, all in one guest: our back end as a child (vhost:IMAGE, raw by MMIO and qcow2) and
 # at a socket of its own, and QEMU's storage daemon. Data checked from both sides, the driver loaded again, each back
 # end killed under load, reboot. Then QEMU as the front end of our back end.
-# lab: timeout=900
+# lab: timeout=600
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/backends.sh"
 . "$LAB_DIR/lib/disks.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A network card and a file system by vhost-user with Linux's drivers, in one guest: DPDK's testpmd, which answers pings, and
 # virtiofsd. The card's driver loaded again, testpmd killed, reboot, and a guest whose virtiofsd is gone.
-# lab: timeout=900 tools=dpdk
+# lab: timeout=600 tools=dpdk
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/backends.sh"
 
