@@ -3,17 +3,20 @@
 resumed, and that the report's figures are the results'. TAP on standard output; `python3 -m unittest` works too."""
 
 import csv
+import html
 import io
 import json
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import zlib
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -25,6 +28,39 @@ from compare import cpio, export, measure, models, report, results, runner, stat
 
 TOOL = os.path.join(HERE, "mvm-compare")
 FAKE = os.path.join(HERE, "fake-mvm")
+
+CHROMIUM = shutil.which("chromium")
+# Runs in the page: what is there, and how large.
+LOOK = """addEventListener("load", () => {
+    const look = { charts: [], links: [], overflow: document.documentElement.scrollWidth - innerWidth,
+                   color: getComputedStyle(document.body).color,
+                   background: getComputedStyle(document.body).backgroundColor };
+    for (const svg of document.querySelectorAll("svg")) {
+        const box = svg.getBoundingClientRect();
+        look.charts.push({ width: box.width, height: box.height, marks: svg.querySelectorAll("rect, path, line").length });
+    }
+    for (const a of document.querySelectorAll("a"))
+        look.links.push([a.getAttribute("href"), document.querySelector(a.getAttribute("href")) !== null]);
+    look.wide = [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth &&
+        !e.closest(".scroll, svg *")).map(e => e.tagName + "." + e.className).slice(0, 9);
+    const pre = document.createElement("pre");
+    pre.id = "looked";
+    pre.textContent = JSON.stringify(look);
+    document.body.append(pre);
+});"""
+
+
+def colours(path):
+    """How many different bytes the rows of a PNG are made of: a page that stayed blank has next to none."""
+    with open(path, "rb") as f:
+        data = f.read()
+    at, packed = 8, b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at:at + 8])
+        if kind == b"IDAT":
+            packed += data[at + 8:at + 8 + size]
+        at += size + 12
+    return len(set(zlib.decompress(packed)))
 
 
 class Statistics(unittest.TestCase):
@@ -239,6 +275,41 @@ class Tool(unittest.TestCase):
         self.assertEqual(json.loads(out)["analysis"][0]["baseline"], "new")
         self.assertEqual(len(self.starts()), 8)
 
+    @unittest.skipUnless(CHROMIUM, "there is no Chromium")
+    def test_the_report_in_a_browser(self):
+        report_path = os.path.join(self.tmp, "r.html")
+        self.assertEqual(self.run_tool("--report=" + report_path)[0], 0)
+        with open(report_path, encoding="utf-8") as f:
+            text = f.read()
+        looks = {}
+        for width, dark in ((1400, False), (420, False), (1400, True)):
+            seen = self.browse(text, width, dark)
+            what = "%d wide%s" % (width, ", dark" if dark else "")
+            self.assertGreaterEqual(len(seen["charts"]), 8, what)
+            for chart in seen["charts"]:
+                self.assertTrue(chart["width"] > 100 and chart["height"] > 30 and chart["marks"] > 0, (what, chart))
+            self.assertLessEqual(seen["overflow"], 0, "%s: wider than the window: %s" % (what, seen["wide"]))
+            self.assertGreater(len(seen["links"]), 4)
+            self.assertEqual([link for link, there in seen["links"] if not there], [], what)
+            self.assertNotEqual(seen["color"], seen["background"], what)
+            looks[width, dark] = seen["background"]
+        self.assertNotEqual(looks[1400, False], looks[1400, True], "light and dark differ")
+
+    def browse(self, text, width, dark):
+        """What Chromium makes of a page: it is looked at by a script in a copy, and on a screenshot."""
+        page, picture = os.path.join(self.tmp, "page.html"), os.path.join(self.tmp, "page.png")
+        with open(page, "w", encoding="utf-8") as f:
+            f.write(text.replace("</body>", "<script>%s</script></body>" % LOOK))
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=%d,2000" % width,
+                   "--user-data-dir=" + os.path.join(self.tmp, "profile"),
+                   "--blink-settings=preferredColorScheme=%d" % (0 if dark else 1)]
+        done = subprocess.run(command + ["--dump-dom", "file://" + page], capture_output=True, text=True, timeout=100, check=True)
+        found = re.search(r'<pre id="looked">(.*?)</pre>', done.stdout, re.S)
+        self.assertTrue(found, done.stdout[-300:] + done.stderr[-300:])
+        subprocess.run(command + ["--screenshot=" + picture, "file://" + page], capture_output=True, timeout=100, check=True)
+        self.assertGreater(colours(picture), 20, "the screenshot shows something")
+        return json.loads(html.unescape(found.group(1)))
+
     def check_page(self, text, data, least=20):
         """Its figures are the results', it is well-formed and it asks nobody for anything."""
         page = Page()
@@ -437,6 +508,10 @@ class Tap(unittest.TestResult):
 
     def addSuccess(self, test):
         self.say(True, test)
+
+    def addSkip(self, test, reason):
+        self.count += 1
+        print("ok %d - compare: %s # SKIP %s" % (self.count, test.id().split(".", 1)[1], reason), flush=True)
 
     def addFailure(self, test, err):
         super().addFailure(test, err)

@@ -220,7 +220,7 @@ def environment(data):
             ("rounds", "%s, after %s to warm up; %s s of work in each" % (
                 data["plan"]["rounds"], data["plan"]["warmup"], data["plan"]["seconds"]))]
     rows += [("mitigation: " + k, v) for k, v in host.get("mitigations", {}).items()]
-    text = "<table>%s</table>" % "".join("<tr><th>%s</th><td>%s</td></tr>" % (esc(k), esc(v)) for k, v in rows)
+    text = "<div class=scroll><table>%s</table></div>" % "".join("<tr><th>%s</th><td>%s</td></tr>" % (esc(k), esc(v)) for k, v in rows)
     for name, config in host.get("configurations", {}).items():
         text += "<details><summary>%s, all that was chosen</summary><pre>%s</pre></details>" % (esc(name), esc(config))
     return text
