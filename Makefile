@@ -102,7 +102,7 @@ $(BENCH_GUESTS): $(B)/tests/compare/bench-%.elf: tests/compare/bench-guest.S
 		-Wl,-Ttext=0x100000,--section-start=.note.PVH=0x100800 -Wl,-N,-e,start,--no-warn-rwx-segments -o $@ $<
 
 bench: setup-bench ## measure start, memory and boot beside QEMU; a report, not a test
-	$(Q)$(MAKE) all images $(BENCH_GUESTS)
+	$(Q)$(MAKE) all images $(BENCH_GUESTS) $(B)/tests/guest/irqcost.elf
 	$(Q)tests/compare/bench $(BENCH_ARGS)
 
 compare: setup-bench ## compare all models on this build, in the lab; the report is in build/compare
