@@ -26,9 +26,7 @@ ping -q -I eth1 -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/e
 ping -q -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/ping lost \1/p; s/.*avg.* = [0-9.]*.\([0-9.]*\).*/cost ping \1 ms/p'
 for cpu in /sys/devices/system/cpu/cpu[1-9]; do
     [ -e $cpu ] || continue
-    for twice in 1 2; do
-        echo 0 >$cpu/online && echo 1 >$cpu/online || echo trouble $cpu
-    done
+    echo 0 >$cpu/online && echo 1 >$cpu/online || echo trouble $cpu
 done
 echo cpus again $(nproc)
 echo l >/proc/sysrq-trigger
