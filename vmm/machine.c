@@ -160,6 +160,14 @@ static int reset(struct machine *m, struct error *e)
 	return err ? err : vcpu_set_reset(&m->vcpus, &entry, e);
 }
 
+/* The request is served, and the machine lives. */
+static void go_on(struct machine *m)
+{
+	__atomic_store_n(&m->request, REQUEST_NONE, __ATOMIC_RELEASE);
+	if (resume_all(m, m->error))
+		finish(m, STATUS_FAILED);
+}
+
 static void serve_reset(struct machine *m)
 {
 	if (m->config->no_reboot) {
@@ -171,9 +179,7 @@ static void serve_reset(struct machine *m)
 		finish(m, STATUS_FAILED);
 		return;
 	}
-	__atomic_store_n(&m->request, REQUEST_NONE, __ATOMIC_RELEASE);
-	if (resume_all(m, m->error))
-		finish(m, STATUS_FAILED);
+	go_on(m);
 }
 
 /*
@@ -185,9 +191,7 @@ static void serve_panic(struct machine *m)
 	log_error("the guest panicked");
 	m->panicked = true;
 	event_timer_set(&m->last_words, LAST_WORDS_NS);
-	__atomic_store_n(&m->request, REQUEST_NONE, __ATOMIC_RELEASE);
-	if (resume_all(m, m->error))
-		finish(m, STATUS_FAILED);
+	go_on(m);
 }
 
 static void last_words_said(void *opaque)
