@@ -99,9 +99,7 @@ fi
 guest_wait user
 is "$?" 0 "the guest powers off after a reboot"
 text=$(guest_text user)
-for sock in ${card:+pmd}; do
-    like "$text" "$sock.sock is there again" "mvm said that $sock came back"
-done
+[ -z "$card" ] || like "$text" "pmd.sock is there again" "mvm said that pmd came back"
 for when in ${card:+first reload killed reboot}; do
     is "$(echo "$text" | sed -n "s/^pings $when //p")" "bad:" "testpmd answers pings: $when"
 done

@@ -53,7 +53,8 @@ iperf3 -c {host_ip} -p {iperf_port} -t {seconds} -f k {iperf} 2>&1 | sed 's/^/@c
 
 PINGPONG = r"""
 end=$(($(cut -d. -f1 /proc/uptime) + {seconds}))
-while ping -c 100 -A -W 1 {host_ip} 2>/dev/null; [ "$(cut -d. -f1 /proc/uptime)" -lt $end ]; do :; done | sed -n 's/.*time=\([0-9.]*\) ms.*/\1/p' | awk '{ print $1 * 1000 }' | percentiles
+while ping -c 100 -A -W 1 {host_ip} 2>/dev/null; [ "$(cut -d. -f1 /proc/uptime)" -lt $end ]; do :; done |
+    sed -n 's/.*time=\([0-9.]*\) ms.*/\1/p' | awk '{ print $1 * 1000 }' | percentiles
 """
 
 
