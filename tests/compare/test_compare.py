@@ -116,6 +116,17 @@ class Guests(unittest.TestCase):
         with self.assertRaises(ValueError):
             workloads.parse_iperf(["iperf3: error - unable to connect"])
 
+    def test_datagrams(self):
+        text = ["[  5]   0.00-2.00   sec   640 KBytes  2621 Kbits/sec  0.000 ms  0/10240 (0%)  sender",
+                "[  5]   0.00-2.50   sec   500 KBytes  1638 Kbits/sec  0.085 ms  2240/10240 (22%)  receiver"]
+        r = workloads.parse_datagrams(text)
+        self.assertEqual((r["packets"], r["operations"]), (3200, 8000))
+        m = measure.measure({"wall_ns": 0, "process": {"cpu_ns": 0}, "devices": None},
+                            {"wall_ns": 1e9, "process": {"cpu_ns": 8e6}, "devices": None}, "net0", r)
+        self.assertEqual((m["packets"], m["cpu_us_per_op"], "iops" in m), (3200, 1, False))
+        with self.assertRaises(ValueError):
+            workloads.parse_datagrams(["iperf3: error - unable to connect"])
+
     def test_percentiles_in_the_guest(self):
         awk = re.search(r"percentiles\(\) \{.*?\n.*?\n.*?; \}", workloads.COMMON, re.S).group(0)
         for values, p50, p99 in ((range(1, 101), 50, 99), ([7], 7, 7), ([1, 2, 3, 1000], 2, 1000)):

@@ -50,7 +50,7 @@ def human(value, unit=""):
     return (text + " " + scale + unit).strip() if unit or scale else text
 
 
-MAIN = ("iops", "throughput", "p50_us")  # what a workload is about: the first of these that it has
+MAIN = ("iops", "packets", "throughput", "p50_us")  # what a workload is about: the first of these that it has
 
 
 def main_metric(entry):

@@ -4,6 +4,7 @@
 # divided by the operations that the guest counted.
 METRICS = (
     ("iops", "requests per second", "/s", "more", True),
+    ("packets", "packets per second", "/s", "more", True),
     ("throughput", "throughput", "B/s", "more", True),
     ("p50_us", "latency, median", "µs", "less", True),
     ("p99_us", "latency, 99th percentile", "µs", "less", True),
@@ -67,7 +68,7 @@ def measure(before, after, device, guest):
         result["steps"] = counted
     if operations <= 0:
         return result
-    if "iops" not in result and "throughput" not in result and result["wall_s"] > 0 and operations > 1:
+    if not {"iops", "packets", "throughput"} & result.keys() and result["wall_s"] > 0 and operations > 1:
         result["iops"] = operations / result["wall_s"]
     result["cpu_us_per_op"] = cpu / operations / 1e3
     if not known:

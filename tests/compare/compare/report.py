@@ -105,7 +105,7 @@ def step_values(data, models, key, cls):
         mine = [n for n in entry["models"] if models[n]["step"] == key and models[n]["class"] == cls]
         if not mine:
             continue
-        first = next((k for k in ("iops", "p50_us", "throughput") if any(k in entry["models"][n]["metrics"] for n in mine)), None)
+        first = next((k for k in ("iops", "packets", "p50_us", "throughput") if any(k in entry["models"][n]["metrics"] for n in mine)), None)
         if not first:
             continue
         unit, better = next((m[2], m[3]) for m in measure.METRICS if m[0] == first)
