@@ -253,6 +253,7 @@ class Counts(Disk):
 
 HOSTS = {
     "acpi": Acpi,
+    "blkcost": Pci,
     "counts": Counts,
     "pci": Pci,
     "devices": Devices,
