@@ -32,13 +32,13 @@ like "$(guest_text dmesg)" 'ECAM.*0xe0000000' "PCI configuration space is memory
 like "$(guest_text dmesg)" 'CPU topo: Max. logical packages: *1$' "the CPUs are one package"
 # Not counted: XSAVE's size, which any guest finds wrong here, because TCG does not tell KVM of its XSETBV.
 bad='\[Firmware Bug\]|ACPI (Error|BIOS Error|Warning)|BUG:|WARNING:|lost an interrupt|TSC.*unstable'
-is "$(guest_text dmesg | grep -Ea "$bad" | grep -v fpu__init_system_xstate)" "" \
+is "$(guest_text dmesg | grep -E "$bad" | grep -v fpu__init_system_xstate)" "" \
     "the kernel finds nothing wrong with the machine"
 like "$(guest_text dmesg)" 'Memory: [0-9]+K/327[0-9]{4}K available' "RAM above the PCI hole is there"
 
 guest_run no-reboot 180 "$mvm" --memory=512M --no-reboot --append='quiet mvm.run="reboot -f"'
 is "$?" 0 "--no-reboot: mvm ends with 0"
-is "$(guest_text no-reboot | grep -ac 'guest: Linux')" 1 "--no-reboot: the guest came up once"
+is "$(guest_text no-reboot | grep -c 'guest: Linux')" 1 "--no-reboot: the guest came up once"
 
 guest_run panic 180 "$mvm" --memory=512M --append='quiet mvm.run="echo c >/proc/sysrq-trigger; sleep 100"'
 is "$?" 3 "panic: mvm ends with 3"

@@ -33,7 +33,7 @@ guest_start socket 240 "$mvm" --memory=512M --console=emulated:unix:"$LAB_TMP/co
 while [ ! -S "$LAB_TMP/con.sock" ] && guest_alive socket; do sleep 0.1; done
 mkfifo "$LAB_TMP/socat.in"
 socat - UNIX-CONNECT:"$LAB_TMP/con.sock" <>"$LAB_TMP/socat.in" >"$LAB_TMP/socat.log" &
-until grep -qa '~# ' "$LAB_TMP/socat.log" || ! guest_alive socket; do sleep 0.2; done
+until grep -q '~# ' "$LAB_TMP/socat.log" || ! guest_alive socket; do sleep 0.2; done
 # shellcheck disable=SC2016 # the guest expands this
 echo 'echo sum $((40 + 2)); exit' >"$LAB_TMP/socat.in"
 guest_wait socket

@@ -8,8 +8,8 @@ disk=$LAB_TMP/disk.img
 data=$LAB_TMP/data.img
 cp "$MVM_IMAGES/disk.img" "$disk"
 truncate -s 16M "$data"
-head -c 8M /dev/urandom | dd of="$data" conv=notrunc status=none
-host=$(head -c 8M "$data" | sha256sum | cut -c1-64)
+head -c 8m /dev/urandom | dd of="$data" conv=notrunc status=none
+host=$(head -c 8m "$data" | sha256sum | cut -c1-64)
 
 # The guest checks the file system's own sums, the host's half of the second disk, fills the other half.
 # shellcheck disable=SC2016 # the guest expands these
@@ -33,7 +33,7 @@ like "$text" '^serial second$' "the disk's serial number is the flag's"
 like "$text" '^virtio_rng' "the guest's entropy comes from virtio-rng"
 like "$text" '^fio verified$' "fio finds all it wrote"
 guest=$(echo "$text" | sed -n 's/^guest half //p')
-is "$(tail -c 8M "$data" | sha256sum | cut -d' ' -f1)" "$guest" "the host reads what the guest wrote"
+is "$(tail -c 8m "$data" | sha256sum | cut -d' ' -f1)" "$guest" "the host reads what the guest wrote"
 check "the file system is clean" e2fsck -fn "$disk"
 mkdir -p "$LAB_TMP/mnt"
 check "the host mounts it" mount -o loop,ro "$disk" "$LAB_TMP/mnt"

@@ -112,7 +112,7 @@ said all 'done' "the guest ran to the end"
 guest=$(echo "$text" | sed -n 's/^guest half //p')
 qemu-img convert -f qcow2 -O raw "$qcow" "$LAB_TMP/c.raw"
 for file in "$raw" "$LAB_TMP/c.raw"; do
-    is "$(tail -c +4194305 "$file" | head -c 4M | sha256sum | cut -c1-64)" "$guest" "the host reads what the guest wrote"
+    is "$(tail -c +4194305 "$file" | head -c 4m | sha256sum | cut -c1-64)" "$guest" "the host reads what the guest wrote"
 done
 is "$(head -c 16384 "$LAB_TMP/second.img" | sha256sum)" "$(tail -c +4194305 "$raw" | head -c 16384 | sha256sum)" \
     "the host reads what the guest wrote by PIO"

@@ -127,7 +127,7 @@ said formatted '0$' "what is formatted reads as zeroes"
 said 'fio again' verified "after the driver took the first again, fio finds all it wrote on both"
 is "$(echo "$text" | grep '^dmesg')" "" "no command timed out"
 said all 'done' "the guest ran to the end"
-is "$(tail -c +4194305 "$raw" | head -c 4M | sha256sum | cut -c1-64)" "$(echo "$text" | sed -n 's/^guest half //p')" \
+is "$(tail -c +4194305 "$raw" | head -c 4m | sha256sum | cut -c1-64)" "$(echo "$text" | sed -n 's/^guest half //p')" \
     "the host reads what the guest wrote"
 # counter DEVICE NAME: from the statistics
 counter() {

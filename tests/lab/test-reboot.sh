@@ -15,7 +15,7 @@ count='n=$(dd if=/dev/vda bs=512 count=1 2>/dev/null | tr -dc x | wc -c);
 guest_run reboot 240 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" \
     --append="quiet mvm.run=\"$(one_line "$count")\""
 is "$?" 0 "reboot: mvm goes on over reboots and ends with 0"
-is "$(guest_text reboot | grep -a '^boot number')" "boot number 0
+is "$(guest_text reboot | grep '^boot number')" "boot number 0
 boot number 1
 boot number 2" "reboot: the machine restarts in place, twice, with its disk"
 is "$(guest_status reboot)" 0 "reboot: the third boot powers off"

@@ -117,8 +117,8 @@ reboot -f
 GUEST
 size=$(wc -c <"$script")
 truncate -s 64K "$script"
-head -c 8M /dev/urandom | dd of=/run/disks/lio2 bs=1M seek=32 conv=notrunc 2>/dev/null
-head -c 4M /dev/urandom | dd of=/run/disks/vduse bs=1M seek=40 conv=notrunc 2>/dev/null
+head -c 8m /dev/urandom | dd of=/run/disks/lio2 bs=1M seek=32 conv=notrunc 2>/dev/null
+head -c 4m /dev/urandom | dd of=/run/disks/vduse bs=1M seek=40 conv=notrunc 2>/dev/null
 sums=$(dd if=/run/disks/vduse bs=1M skip=40 count=4 2>/dev/null | sha256sum)
 sum2=$(dd if=/run/disks/lio2 bs=1M skip=32 count=8 2>/dev/null | sha256sum)
 socat -u VSOCK-LISTEN:555 CREATE:"$LAB_TMP/from-guest" &
@@ -128,7 +128,7 @@ guest_start one 150 "$mvm" --memory=256M --cpus=2 --blk=virtio:"$script",ro=on -
     --append="quiet mvm.ip=off mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
 if guest_expect one '^vsock ready' 300; then
     ok "the guest gets as far as its sockets"
-    head -c 1M /dev/urandom >"$LAB_TMP/out"
+    head -c 1m /dev/urandom >"$LAB_TMP/out"
     timeout 60 socat -t 10 "OPEN:$LAB_TMP/out!!CREATE:$LAB_TMP/in" VSOCK-CONNECT:42:1234
     check "vsock: 1 MiB to the guest and back is the same" cmp "$LAB_TMP/out" "$LAB_TMP/in"
     printf '%s\n' '{"execute":"qmp_capabilities"}' \

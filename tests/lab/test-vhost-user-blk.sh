@@ -67,9 +67,9 @@ GUEST
 
 for d in raw own qsd; do
     truncate -s 16M $d.img
-    head -c 4M /dev/urandom | dd of=$d.img conv=notrunc status=none
+    head -c 4m /dev/urandom | dd of=$d.img conv=notrunc status=none
 done
-head -c 4M /dev/urandom >host-half
+head -c 4m /dev/urandom >host-half
 truncate -s 16M host-half
 qemu-img convert -q -f raw -O qcow2 host-half qcow2.img
 own

@@ -19,7 +19,7 @@ fsd() {
 
 # What the guest does, twice: the second time is after its reboot. The files are how it and we tell each other how far we are.
 mkdir shared
-head -c 3M /dev/urandom >shared/from-host
+head -c 3m /dev/urandom >shared/from-host
 cat >shared/guest.sh <<'END'
 pings() { # TEXT
     [ ! -e /mnt/no-card ] || return

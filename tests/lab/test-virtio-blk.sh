@@ -79,7 +79,7 @@ for name in $names; do
     like "$text" "^${name%%:*} is back\$" "${name%%:*}: unbound and bound again under load"
     like "$text" "^${name%%:*} reads back\$" "${name%%:*}: works with the driver loaded again"
     qemu-img convert -f "${name#*:}" -O raw "$image" "$LAB_TMP/raw"
-    is "$(head -c 2M "$LAB_TMP/raw" | sha256sum | cut -c1-64)" "$sum" "${name%%:*}: the host reads what the guest wrote"
+    is "$(head -c 2m "$LAB_TMP/raw" | sha256sum | cut -c1-64)" "$sum" "${name%%:*}: the host reads what the guest wrote"
     [ "${name#*:}" != qcow2 ] || check "${name%%:*}: qemu-img finds the image whole" qemu-img check -q -f qcow2 "$image"
 done
 is "$(echo "$text" | grep -c ' by virtio-pci\| by pci\| by platform')" 6 "each disk is on its bus"

@@ -6,9 +6,9 @@
 
 mvm=$MVM_BUILD/mvm
 v=$LAB_TMP/v
-head -c 64M /dev/urandom >"$LAB_TMP/data"
+head -c 64m /dev/urandom >"$LAB_TMP/data"
 sum=$(sha256sum <"$LAB_TMP/data" | cut -d' ' -f1)
-part=$(head -c 8M "$LAB_TMP/data" | sha256sum | cut -d' ' -f1)
+part=$(head -c 8m "$LAB_TMP/data" | sha256sum | cut -d' ' -f1)
 
 # Programs of the host: 1001 sends the data, 1002 sums up what comes, 1003 answers when all has come,
 # 1004 reads slowly.
@@ -41,7 +41,7 @@ is "$(cut -d' ' -f1 <"$LAB_TMP/sum.up")" "$sum" "the host has what the guest sen
 check "the guest listens" guest_expect vsock "^listening" 30
 {
     printf 'CONNECT 4001\n'
-    head -c 8M "$LAB_TMP/data"
+    head -c 8m "$LAB_TMP/data"
 } | socat -t 60 - UNIX-CONNECT:"$v" >"$LAB_TMP/answer"
 like "$(head -c 64 "$LAB_TMP/answer")" '^OK [0-9]+$' "CONNECT is answered with OK and a port"
 check "8 MiB to the guest, called by the host" guest_expect vsock "^in $part " 60
@@ -51,5 +51,5 @@ printf 'CONNECT 4002\n' | socat -t 60 - UNIX-CONNECT:"$v" >"$LAB_TMP/answer"
 is "$(sed 1d "$LAB_TMP/answer" | sha256sum | cut -d' ' -f1)" "$part" "8 MiB from the guest, called by the host"
 guest_wait vsock
 is "$?" 0 "the guest powers off"
-is "$(cut -d' ' -f1 <"$LAB_TMP/sum.slow")" "$(head -c 4M "$LAB_TMP/data" | sha256sum | cut -d' ' -f1)" "the slow reader has all"
+is "$(cut -d' ' -f1 <"$LAB_TMP/sum.slow")" "$(head -c 4m "$LAB_TMP/data" | sha256sum | cut -d' ' -f1)" "the slow reader has all"
 check "the socket is removed" test ! -e "$v"

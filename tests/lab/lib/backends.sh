@@ -22,5 +22,5 @@ background() {
 
 # sum FILE MIB: of its first so many MiB
 sum() {
-    head -c "$2M" "$1" | sha256sum | cut -c1-64
+    head -c "$2m" "$1" | sha256sum | cut -c1-64
 }

@@ -83,8 +83,15 @@ fi
 root=$tmp/root
 mkdir -p "$root/bin" "$root/mod" "$root/proc" "$root/dev" "$root/lower" "$root/rw" "$root/root" "$root/etc"
 cp "$(command -v busybox)" "$root/bin/busybox"
-for applet in sh mount mkdir insmod mknod ls ln ip cat switch_root sleep poweroff; do
+for applet in sh mount mkdir insmod mknod ls ln ip cat switch_root sleep poweroff cp; do
     ln -s busybox "$root/bin/$applet"
+done
+# What scripts use all the time and busybox does just as well (lib/agent.sh says why).
+mkdir "$root/quick"
+ln "$root/bin/busybox" "$root/quick/busybox"
+for applet in basename cat chmod cmp cut dirname expr grep head ln ls mkdir mkfifo mktemp mv readlink rm rmdir sed seq sleep \
+    sort tail touch tr truncate uniq wc; do
+    ln -s busybox "$root/quick/$applet"
 done
 n=100
 files boot >"$tmp/boot"

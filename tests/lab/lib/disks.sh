@@ -8,10 +8,10 @@ sample_images() {
     raw=$LAB_TMP/raw.img
     qcow=$LAB_TMP/disk.qcow2
     truncate -s 24M "$raw"
-    head -c 4M /dev/urandom | dd of="$raw" conv=notrunc status=none
+    head -c 4m /dev/urandom | dd of="$raw" conv=notrunc status=none
     qemu-img convert -f raw -O qcow2 "$raw" "$qcow"
     # shellcheck disable=SC2034 # the script's
-    host=$(head -c 4M "$raw" | sha256sum | cut -c1-64)
+    host=$(head -c 4m "$raw" | sha256sum | cut -c1-64)
     modprobe loop
     # shellcheck disable=SC2034 # the script's
     device=$(losetup --find --show "$raw")

@@ -150,7 +150,7 @@ guest_start() {
             guest_console=$LAB_TMP/$guest_name.log
             [ -s "$guest_console" ] || guest_console="$LAB_TMP/*.log"
             # shellcheck disable=SC2086 # a pattern
-            grep -qa 'end Kernel panic' $guest_console && sleep 15 && pkill -KILL -P $guest_pid
+            grep -q 'end Kernel panic' $guest_console && sleep 15 && pkill -KILL -P $guest_pid
         done >/dev/null 2>&1 &
         guest_watch=$!
         wait $guest_pid
@@ -204,7 +204,7 @@ guest_said() {
     *\$) guest_regex="${2%?}$lab_cr?\$" ;;
     *) guest_regex=$2 ;;
     esac
-    if grep -Eqa -e "$guest_regex" "$LAB_TMP/$1.log"; then
+    if grep -Eq -e "$guest_regex" "$LAB_TMP/$1.log"; then
         ok "$3"
     else
         not_ok "$3"

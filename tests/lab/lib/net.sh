@@ -151,7 +151,7 @@ lossless() {
 
 # net_echo ADDRESS:PORT TEXT: a megabyte to a guest that sends everything back
 net_echo() {
-    head -c 1M /dev/urandom >"$LAB_TMP/out"
+    head -c 1m /dev/urandom >"$LAB_TMP/out"
     timeout 60 socat -t 20 "OPEN:$LAB_TMP/out!!CREATE:$LAB_TMP/in" "TCP:$1"
     check "$2" cmp "$LAB_TMP/out" "$LAB_TMP/in"
 }
