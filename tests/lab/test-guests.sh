@@ -5,6 +5,7 @@
 # lab: timeout=900
 
 echo "TAP version 13"
-# What an interrupt costs says nothing where one CPU serves two that spin; what hostile drivers do, and the
-# storms of register accesses on emulated hardware, is mvm's to withstand on whatever KVM, and is tried without the lab.
-exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 --without='^irqcost|^hostile|--(net|blk)=emulated' guests
+# What an interrupt costs says nothing where one CPU serves two that spin; what is mvm's alone (rings and tables that
+# it reads, what hostile drivers do, registers of emulated hardware) is the same on whatever KVM, and is tried without the lab.
+without='^(irqcost|blkcost|hostile|rings|misuse|registers|indirect|counts|acpi)\b|--(net|blk)=emulated'
+exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 --without="$without" guests
