@@ -120,6 +120,8 @@ compare: setup-bench ## compare all models on this build, in the lab; the report
 C_FILES  := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 SH_FILES := $(shell git ls-files '*.sh' .ci/run images/init 2>/dev/null)
 TIDY     := $(patsubst %.c,$(B)/tidy/%.ok,$(SRC))
+# How far the analyzer follows the paths of one function, a third of its default: the rest takes half its time.
+TIDY_PATHS := -Xclang -analyzer-config -Xclang max-nodes=75000
 
 lint: setup-lint ## clang-format, clang-tidy, cppcheck, shellcheck
 	$(Q)$(MAKE) -j$(shell nproc) lint-all
@@ -135,7 +137,7 @@ lint-tidy: $(TIDY)
 $(B)/tidy/%.ok: %.c .clang-tidy $(B)/flags | $(B)/gen/boot/$(ARCH)/dsdt.hex
 	@mkdir -p $(@D)
 	@echo "  TIDY    $<"
-	$(Q)clang-tidy --quiet $< -- -std=gnu17 $(CPPFLAGS) > $@.log 2>/dev/null || { cat $@.log; exit 1; }
+	$(Q)clang-tidy --quiet $< -- -std=gnu17 $(CPPFLAGS) $(TIDY_PATHS) > $@.log 2>/dev/null || { cat $@.log; exit 1; }
 	$(Q)touch $@
 
 lint-cppcheck: | $(B)/gen/boot/$(ARCH)/dsdt.hex
