@@ -80,7 +80,16 @@ $(B)/tests/unit: $(UNIT_OBJ) $(LIB)
 
 include tests/guest/guest.mk
 
-tests: $(B)/mvm $(B)/tests/unit $(GUESTS) ## build the tests without running them
+# As much of a PC BIOS as iPXE takes to start in a lab script.
+LAB_BIOS := $(B)/tests/lab/bios.elf
+
+$(LAB_BIOS): tests/lab/bios.S
+	@mkdir -p $(@D)
+	@echo "  GUEST   $@"
+	$(Q)$(CC) -nostdlib -static -Wl,--build-id=none -Wl,-Ttext=0x9e000,--section-start=.note.PVH=0x9fbe0 \
+		-Wl,-N,-e,start,--no-warn-rwx-segments -o $@ $<
+
+tests: $(B)/mvm $(B)/tests/unit $(GUESTS) $(LAB_BIOS) ## build the tests without running them
 
 check: setup-check ## set up this machine, build, run every test
 	$(Q)$(MAKE) all tests images
