@@ -1,6 +1,6 @@
 #!/bin/sh
 # SR-IOV functions and a mediated device in guests: two guests at the same time, each with a VF of one igb and a
-# VF of one NVMe controller, one of them with the serial ports of an mtty as well. One sends DMA outside its RAM.
+# VF of one NVMe controller, and two serial ports of an mtty. One sends DMA outside its RAM.
 # lab: device=nvme-sriov,igb modules=mtty timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
@@ -21,9 +21,9 @@ check "a MAC for each" sh -c "$mvm vfio vf set $igb 0 mac=52:54:00:aa:00:01 && $
 check "two VFs of NVMe" "$mvm" vfio vf create "$nvme" 2
 check "all four for VFIO" "$mvm" vfio bind "$(vf "$igb" 0)" "$(vf "$igb" 1)" "$(vf "$nvme" 0)" "$(vf "$nvme" 1)"
 like "$(lspci -vvv -s "$(vf "$igb" 0)")" 'ARI' "the host sees ARI in a VF"
-uuid=83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
+uuid=83b8f4f2-509f-382f-3c1e-e6bfe0fa100
 check "the sample mdev driver" lab_modules mtty
-check "a pair of serial ports" "$mvm" vfio mdev create mtty mtty-2 $uuid
+check "two pairs of serial ports" sh -c "$mvm vfio mdev create mtty mtty-2 ${uuid}1 && $mvm vfio mdev create mtty mtty-2 ${uuid}4"
 
 script=$LAB_TMP/script.img
 cat >"$script" <<'GUEST'
@@ -40,18 +40,18 @@ fio --name=v --filename=/dev/nvme0n1 --offset=${at}M --size=1M --rw=randwrite --
 dd if=/dev/urandom bs=1M count=1 of=/tmp/r 2>/dev/null
 dd if=/tmp/r bs=64k of=/dev/nvme0n1 seek=$((at * 16 + 128)) oflag=direct conv=fsync 2>/dev/null
 echo sum $(sha256sum </tmp/r | cut -c1-64)
+for p in 1 2 3 4; do
+    [ -d /sys/class/tty/ttyS$p/device ] || continue
+    [ "$(cat /sys/class/tty/ttyS$p/device/vendor 2>/dev/null || cat /sys/class/tty/ttyS$p/device/../../vendor 2>/dev/null)" = 0x4348 ] || continue
+    stty -F /dev/ttyS$p raw -echo -crtscts clocal
+    # The sample's ports give back what they are sent.
+    timeout 20 head -c 12 /dev/ttyS$p >/tmp/port$p &
+    sleep 1
+    printf 'through-port' >/dev/ttyS$p
+    wait $!
+    echo port $(cat /tmp/port$p)
+done
 if [ $(nproc) = 1 ]; then
-    for p in 1 2 3 4; do
-        [ -d /sys/class/tty/ttyS$p/device ] || continue
-        [ "$(cat /sys/class/tty/ttyS$p/device/vendor 2>/dev/null || cat /sys/class/tty/ttyS$p/device/../../vendor 2>/dev/null)" = 0x4348 ] || continue
-        stty -F /dev/ttyS$p raw -echo -crtscts clocal
-        # The sample's ports give back what they are sent.
-        timeout 20 head -c 12 /dev/ttyS$p >/tmp/port$p &
-        sleep 1
-        printf 'through-port' >/dev/ttyS$p
-        wait $!
-        echo port $(cat /tmp/port$p)
-    done
     # A driver that aims its controller at what is not its RAM, while the other guest has another VF of it.
     dev=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
     settle() { for i in $(seq 20); do "$@" && return; sleep 1; done; return 1; }
@@ -85,9 +85,9 @@ size=$(wc -c <"$script")
 truncate -s 64K "$script"
 run="mvm.run=\"d=/dev/vda; head -c $size \$d >/tmp/s; sh /tmp/s\""
 guest_start one 700 "$mvm" --memory=256M --net=vfio:"$(vf "$igb" 0)" --blk=vfio:"$(vf "$nvme" 0)" \
-    --blk=virtio:"$script",ro=on --console=emulated --console=vfio:$uuid --append="quiet $run"
+    --blk=virtio:"$script",ro=on --console=emulated --console=vfio:${uuid}1 --append="quiet $run"
 guest_start four 700 "$mvm" --memory=256M --cpus=4 --net=vfio:"/sys/bus/pci/devices/$(vf "$igb" 1)" \
-    --blk=vfio:"$(vf "$nvme" 1)" --blk=virtio:"$script",ro=on --append="quiet $run"
+    --blk=vfio:"$(vf "$nvme" 1)" --blk=virtio:"$script",ro=on --console=emulated --console=vfio:${uuid}4 --append="quiet $run"
 for g in one four; do
     guest_expect $g '^at the meeting' 500 || diag "$g: $(guest_text $g | tail -n 30)"
 done
@@ -105,12 +105,12 @@ for g in one four; do
     guest_said $g '^iperf good' "$g: TCP to the PF"
     guest_said $g '^together bad:$' "$g: while the other one does the same"
     guest_said $g '^reloaded bad:$' "$g: with the driver loaded again"
+    is "$(guest_text $g | grep -c '^port through-port')" 2 "$g: mtty: both serial ports carry what they are given"
     guest_said $g '^disk lives' "$g: NVMe VF: answers after one guest's stray DMA"
     guest_said $g '^all done' "$g: to the end"
 done
 guest_said one '^net 52:54:00:aa:00:01 igbvf cpus 1' "one vCPU: its own MAC"
 guest_said four '^net 52:54:00:aa:00:02 igbvf cpus 4' "four vCPUs: its own MAC"
-is "$(guest_text one | grep -c '^port through-port')" 2 "mtty: both serial ports carry what they are given"
 guest_said one '^mvm: console1: .*mtty-2 of mtty.* can do: .*migration' "mtty: mvm says what it can do"
 guest_said one '^after stray dma good' "DMA outside its RAM: the guest lives"
 vf_bdf=$(vf "$nvme" 0)

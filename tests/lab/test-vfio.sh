@@ -2,14 +2,19 @@
 # Hardware given to a guest whole: an NVMe and an e1000e function of the lab's host, by Linux's own
 # drivers in the guest. MSI-X, MSI and INTx; a reboot, driver reloads and resets under load; mvm killed
 # in the middle; an expansion ROM; a function taken back while the guest runs; refusals.
-# lab: device=nvme,e1000e timeout=600
+# lab: device=nvme,e1000e-wire timeout=600
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
 modprobe -a vfio-pci nvme e1000e i2c-i801
 pci=/sys/bus/pci/devices
 nvme=$(lspci -D -d ::0108 | cut -d' ' -f1)
-nic=$(lspci -D -d ::0200 | cut -d' ' -f1)
+nic=$(lspci -D -d 8086:10d3 | cut -d' ' -f1)
+# The lab's own card on the wire of the one that goes to the guest
+peer=$(basename "$(dirname "$(grep -l '^52:54:00:6c:03:' /sys/class/net/*/address)")")
+ip addr add 10.0.2.2/24 dev "$peer"
+ip link set "$peer" up
+for n in 1 2; do iperf3 -s -D -p 520$n; done
 
 # to DRIVER FUNCTION...: give them to the driver; "" means to none
 to() {
@@ -77,6 +82,7 @@ disk() { dd if=/dev/nvme0n1 of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null
 verify() { fio --name=v --filename=/dev/nvme0n1 --offset=$1 --size=2M --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio \
     --direct=1 --verify=crc32c --do_verify=1 >/tmp/fio 2>&1 && echo "verify $1 good" || cat /tmp/fio; }
 pings() { bad=; for s in 0 56 512 1472 8000; do ping -q -c 1 -W 5 -s $s 10.0.2.2 >/dev/null || bad="$bad $s"; done; echo "$1 pings bad:$bad"; }
+tcp() { timeout 90 iperf3 -f m -c 10.0.2.2 -t 3 $2 >/tmp/iperf 2>&1; sed -n "s/.* \([0-9.]*\) Mbits.sec.*receiver.*/speed $1 \1 Mbits/p" /tmp/iperf; }
 dev=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
 nic=$(basename $(readlink -f /sys/class/net/eth0/device))
 echo devices $dev $nic cpus $(nproc)
@@ -95,6 +101,9 @@ first() {
     echo nvme msix $(irqs $dev MSIX) queues $(grep -c "nvme0q[1-9]" /proc/interrupts)
     pings msix
     echo nic msix $(irqs $nic MSIX)
+    tcp out; tcp in -R
+    iperf3 -c 10.0.2.2 -p 5202 -t 60 >/dev/null 2>&1 & load=$!; sleep 2
+    echo card loaded $(pidof iperf3 | wc -w)
     for mode in 1 0; do # MSI, then the line
         # The driver tries MSI for a tenth of a second, which is short on a busy machine: again, then.
         for i in 1 2 3 4 5 6 7 8; do
@@ -104,6 +113,7 @@ first() {
             break
         done
         settle ping -q -c 1 -W 1 10.0.2.2 >/dev/null
+        kill $load 2>/dev/null
         pings mode$mode
         echo "nic mode$mode $(irqs eth0 'PCI-MSI-|fasteoi') by $(awk '/eth0/ { print $6, $7 }' /proc/interrupts) tries $i"
     done
@@ -148,7 +158,7 @@ guest() { # NAME CPUS WORDS...
     shift 2
     # shellcheck disable=SC2086 # an option or none
     guest_start "$name" 1200 "$mvm" --memory=384M --cpus="$cpus" $chip --blk=vfio:"$nvme" --net=vfio:"${nic#0000:}" \
-        --blk=virtio:"$script",ro=on --append="quiet $* mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
+        --blk=virtio:"$script",ro=on --append="quiet mvm.ip=eth0=10.0.2.15/24 $* mvm.run=\"head -c $size /dev/vda >/tmp/s; sh /tmp/s\""
 }
 
 # ---- four vCPUs, all interrupts, resets, and a reboot under mvm's eyes ----
@@ -159,13 +169,16 @@ if ! guest_expect four '^rebooting' 900; then
     diag "$(guest_text four | tail -n 40)"
 fi
 guest_said four '^devices 0000:00:01.0 0000:00:0[0-9].0 cpus 4' "four vCPUs see both functions"
-guest_said four '^lease 10.0.2.15' "the NIC gets a lease from the host's network"
+guest_said four '^lease 10.0.2.15' "the NIC has its address"
 guest_said four '^link 52:54:00:6c:01' "the NIC keeps its address"
 guest_said four '^express 1 hidden 0' "shown as integrated endpoint, what is the host's hidden"
 is "$(guest_text four | sed -n 's/^rom //p')" "$(sha256sum <"$LAB_TMP/rom" | cut -c1-64)" "the expansion ROM is the hardware's"
 guest_said four '^verify 0 good' "fio finds all it wrote"
 guest_said four '^nvme msix [1-9][0-9]* queues 4' "NVMe: MSI-X, a queue a vCPU"
 guest_said four '^msix pings bad:$' "e1000e: pings of all sizes by MSI-X"
+for way in out in; do guest_said four "^speed $way [0-9.]*[1-9][0-9.]* Mbits" "e1000e: TCP, $way"; done
+diag "$(guest_text four | grep '^speed ')"
+guest_said four '^card loaded 1' "e1000e: its driver goes and comes back under load"
 guest_said four '^mode1 pings bad:$' "e1000e: by MSI"
 guest_said four '^mode0 pings bad:$' "e1000e: by its line"
 if ! guest_text four | grep -q '^nic mode1 .* by PCI-MSI-' && guest_text four | grep -q 'MSI interrupt test failed'; then
