@@ -9,4 +9,4 @@ modprobe -q virtio_net
 wire=$(grep -l '^52:54:00:6c:03:' /sys/class/net/*/address)
 wire=${wire%/address}
 export WIRE="${wire##*/}"
-matrix net
+matrix net --workload=pingpong --workload=tcp-out --workload=udp-out

@@ -3,18 +3,20 @@
 # interrupted goes on where it was. matrix-blk.sh and matrix-net.sh are the two halves, a lab each, at the same time.
 # shellcheck shell=sh
 
-# matrix CLASS
+# matrix CLASS [MVM-COMPARE-ARGUMENTS...]
 matrix() {
-    out=$LAB_OUT/compare
-    mkdir -p "$out"
+    matrix_class=$1
+    shift
+    out=$LAB_OUT/compare/$matrix_class
+    mkdir -p "$LAB_OUT/compare"
     ip link set lo up
     modprobe -q tun
     cd "$LAB_TMP" || exit 1
-    "$TOP/tests/compare/mvm-compare" --mvm "$MVM_BUILD/mvm" --models "$TOP/tests/compare/models.json" --class "$1" \
-        --flags=--memory=512M --rounds=2 --warmup=1 --seconds=3 --out "$out/$1" \
-        --report "$out/$1.html" --csv "$out/$1.csv" --json "$out/$1.json" --markdown "$out/$1.md" --chart "$out/$1.svg" \
-        >"$out/$1.txt" 2>"$out/$1.log"
-    is "$?" 0 "$1: every configuration gives a result"
-    diag "$(tail -n 60 "$out/$1.txt")"
-    diag "$(grep -a "FAILED\|cannot run" "$out/$1.log")"
+    "$TOP/tests/compare/mvm-compare" --mvm "$MVM_BUILD/mvm" --models "$TOP/tests/compare/models.json" --class "$matrix_class" "$@" \
+        --flags=--memory=512M --rounds=2 --warmup=1 --seconds=3 --out "$out" \
+        --report "$out.html" --csv "$out.csv" --json "$out.json" --markdown "$out.md" --chart "$out.svg" \
+        >"$out.txt" 2>"$out.log"
+    is "$?" 0 "$matrix_class: every configuration gives a result"
+    diag "$(tail -n 60 "$out.txt")"
+    diag "$(grep -a "FAILED\|cannot run" "$out.log")"
 }
