@@ -6,7 +6,6 @@
 . "$LAB_DIR/lib/net.sh"
 
 mvm=$MVM_BUILD/mvm
-echo 4194304 | tee /proc/sys/net/core/rmem_max >/proc/sys/net/core/wmem_max
 net_tap tap0 192.168.70.1/24 multi_queue
 net_tap tap2 192.168.72.1/24
 ip link set tap0 mtu 9000
@@ -20,7 +19,6 @@ irqs() { # interrupts of each receive queue of eth0 so far
     awk -v q="$virtio-input" 'index($NF, q) == 1 { n = 0; for (i = 2; i <= 5; i++) n += $i; print n }' /proc/interrupts
 }
 
-echo 4194304 | tee /proc/sys/net/core/rmem_max >/proc/sys/net/core/wmem_max
 cd /sys/class/net
 echo macs $(cat eth0/address eth1/address eth2/address)
 echo mtu $(cat eth0/mtu) speed $(cat eth0/speed) duplex $(cat eth0/duplex)
@@ -32,8 +30,8 @@ speed eth0-in -c 192.168.70.1 -t 2 -P 8 -R
 echo before $before after $(irqs)
 speed eth2-out -c 192.168.72.1 -t 1
 speed eth2-in -c 192.168.72.1 -t 1 -R
-datagrams udp-out 192.168.70.1 -w 2M
-datagrams udp-in 192.168.70.1 -w 2M -R
+datagrams udp-out 192.168.70.1
+datagrams udp-in 192.168.70.1 -R
 ethtool -K eth0 tso off gso off gro off tx off rx off 2>/dev/null
 speed plain-out -c 192.168.70.1 -t 1
 speed plain-in -c 192.168.70.1 -t 1 -R
