@@ -2,7 +2,7 @@
 # The tiny guests once more, on the lab's KVM: hardware virtualization as a real host has it. Only here do
 # interrupts in service, end of interrupt and priorities show; the KVM of a machine without vmx or svm may
 # leave them out.
-# lab: timeout=900
+# lab: timeout=600
 
 echo "TAP version 13"
 # What an interrupt costs says nothing where one CPU serves two that spin; what is mvm's alone (rings and tables that

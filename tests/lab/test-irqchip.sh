@@ -3,7 +3,7 @@
 # and network cards, virtio and emulated, over MSI-X, PCI's INTx and ISA lines, timers, IPIs and NMIs, CPUs taken offline and back,
 # a reboot in place, and the end. What an interrupt costs, the tiny guest irqcost reports on
 # a host of its own: with one CPU for two that spin it would say nothing here.
-# lab: timeout=600
+# lab: timeout=900
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm
