@@ -135,6 +135,22 @@ class Guests(unittest.TestCase):
             r = workloads.parse_results([line.replace("@compare result ", "") for line in out.splitlines()])
             self.assertEqual((r["p50_us"], r["p99_us"], r["operations"]), (p50, p99, len(list(values))))
 
+    def test_the_disk_is_one(self):
+        """Of a multipath NVMe namespace, its path has a name under /sys/block and no node."""
+        with tempfile.TemporaryDirectory() as tmp:
+            for name in ("nvme0c0n1", "nvme0n1"):
+                os.makedirs("%s/sys/%s" % (tmp, name))
+                with open("%s/sys/%s/size" % (tmp, name), "w", encoding="ascii") as f:
+                    f.write("4096")
+            os.mkdir(tmp + "/dev")
+            try:
+                os.mknod(tmp + "/dev/nvme0n1", 0o60600, os.makedev(7, 0))
+            except PermissionError:
+                self.skipTest("needs root for a device node")
+            script = workloads.COMMON.replace("/sys/block", tmp + "/sys").replace("/dev/", tmp + "/dev/") + "disk"
+            said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+            self.assertEqual(said.strip(), tmp + "/dev/nvme0n1")
+
     def test_every_script_is_shell(self):
         values = dict.fromkeys(("host_ip", "data_port", "sink_port", "iperf_port", "seconds", "check_bytes", "write_block",
                                 "fio_offset", "fio_size"), 1)

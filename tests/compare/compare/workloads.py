@@ -13,7 +13,8 @@ say() { echo "@compare $*"; }
 turn() { say "$1"; while read -r word; do [ "$word" = go ] && return; done; }
 disk() {
     for d in /sys/block/vd* /sys/block/nvme*n* /sys/block/sd* /sys/block/hd*; do
-        [ -e "$d/size" ] && [ "$(cat "$d/size")" -ge 2048 ] && { echo "/dev/${d##*/}"; return; }
+        # A path of a multipath NVMe namespace (nvme0c0n1) has no node: what is written to its name is a file in memory.
+        [ -b "/dev/${d##*/}" ] && [ "$(cat "$d/size")" -ge 2048 ] && { echo "/dev/${d##*/}"; return; }
     done
 }
 percentiles() { sort -n | awk '{ v[NR] = $1 } END { if (NR) {
