@@ -20,15 +20,13 @@ Q       := $(if $(V),,@)
 CFLAGS   ?= $(if $(SAN),-O1 -g1 -Wno-format-truncation -Wno-stringop-overread,-O2 -g)
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wpointer-arith -Wvla -Wformat=2 -Wundef
-# The sanitizers' tables hold 280 000 addresses. Position-independent, the loader would write each of them anew at every
-# start, which took longer than most of the 1 262 unit tests, each a process.
-HARDEN   := -fstack-protector-strong -fno-strict-aliasing $(if $(SAN),-fno-pie,\
-            -fPIE -D_FORTIFY_SOURCE=2 -fstack-clash-protection -fcf-protection)
+HARDEN   := -fstack-protector-strong -fPIE -fno-strict-aliasing \
+            $(if $(SAN),,-D_FORTIFY_SOURCE=2 -fstack-clash-protection -fcf-protection)
 SAN_ON   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANFLAGS := $(if $(SAN),$(SAN_ON))
 CPPFLAGS += -I. -I$(B)/gen -D_GNU_SOURCE -DMVM_VERSION='"$(VERSION)"' -DMVM_DATADIR='"$(DATADIR)"'
 ALLFLAGS := -std=gnu17 -pthread $(CPPFLAGS) $(CFLAGS) $(WARN) $(HARDEN) $(SANFLAGS)
-LDALL    := -pthread $(if $(SAN),-no-pie,-pie) -Wl,-z,relro,-z,now,-z,noexecstack $(SANFLAGS) $(LDFLAGS)
+LDALL    := -pthread -pie -Wl,-z,relro,-z,now,-z,noexecstack $(SANFLAGS) $(LDFLAGS)
 LIBS     := -lz -luring -lslirp -lseccomp
 
 SRC := $(wildcard vmm/*.c vmm/$(ARCH)/*.c boot/*.c boot/$(ARCH)/*.c devices/*.c devices/*/*.c \
