@@ -38,8 +38,7 @@ ethtool -S eth0 | tr -s ' ' | grep -E 'errors|dropped|no_buffer|xo|csum' | tr '\
 # Again if it fails: the driver gives itself two ticks of the clock to look at 64 frames.
 for try in 1 2 3 4 5; do ethtool -t eth0 offline >/tmp/selftest && break; done; echo selftest status $?
 sed "s/^/selftest $try /" /tmp/selftest
-# ("Reset adapter" is what the driver does when -r takes the link from under its queue; a hang has a line of its own.)
-complaints "e1000.*\(fail\|error\|hang\)"
+complaints "e1000.*\(fail\|error\|hang\|reset\)"
 echo all done
 GUEST
 )
