@@ -203,12 +203,12 @@ void qrig_fill(struct qrig_random *r, uint8_t *bytes, size_t len)
 {
 	uint64_t v = qrig_random(r);
 
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; i < len; i += sizeof(v)) {
 		if (i % 512 == 0)
 			v = qrig_random(r);
-		bytes[i] = (uint8_t)(v >> (8 * (i % 8)));
-		if ((i & 4096) && i % 8 == 0)
+		else if (i & 4096)
 			v = v * 6364136223846793005ull + 1442695040888963407ull;
+		memcpy(bytes + i, &v, len - i < sizeof(v) ? len - i : sizeof(v));
 	}
 }
 
@@ -310,11 +310,13 @@ static void step_mapped(struct qrig_disk *d, uint64_t offset, size_t len, bool w
 static void step_discard(struct qrig_disk *d, uint64_t offset, size_t len)
 {
 	uint8_t *buf = malloc(len);
+	size_t wrong = 0;
 
 	cr_assert_eq(qcow2_discard(d->image, offset, len), 0);
 	cr_assert_eq(qrig_pread(d->image, offset, buf, len), 0);
 	for (size_t i = 0; i < len; i++)
-		cr_assert(buf[i] == d->bytes[offset + i] || buf[i] == 0);
+		wrong += buf[i] != d->bytes[offset + i] && buf[i] != 0;
+	cr_assert_eq(wrong, 0);
 	memcpy(d->bytes + offset, buf, len);
 	free(buf);
 }
@@ -363,8 +365,10 @@ void qrig_disk_compare(struct qrig_disk *d)
 	uint8_t *buf = malloc(d->size);
 
 	cr_assert_eq(qrig_pread(d->image, 0, buf, d->size), 0);
-	for (uint64_t i = 0; i < d->size; i++)
-		cr_assert(buf[i] == d->bytes[i], "byte 0x%llx differs", (unsigned long long)i);
+	for (uint64_t i = 0; i < d->size; i++) {
+		if (buf[i] != d->bytes[i]) /* an assertion for each byte is half of the test's time */
+			cr_assert_fail("byte 0x%llx differs", (unsigned long long)i);
+	}
 	free(buf);
 }
 

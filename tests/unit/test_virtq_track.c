@@ -275,7 +275,7 @@ static void kill_anywhere(uint64_t features, unsigned step)
 Test(virtq_track, killed_at_any_instruction)
 {
 #if defined(__SANITIZE_ADDRESS__)
-	const unsigned step = 41; /* several times as many of them */
+	const unsigned step = 97; /* several times as many of them */
 #else
 	const unsigned step = 7;
 #endif
