@@ -22,6 +22,8 @@ const struct account_counter_info account_counters[ACCOUNT_COUNTERS] = {
 	[ACCOUNT_CONFIG_WRITES] = { "config_writes", NULL, "", "writes of it, likewise" },
 	[ACCOUNT_REPEATS] = { "repeats", NULL, "",
 			      "further accesses of a string instruction, in one exit" },
+	[ACCOUNT_POSTED] = { "posted_writes", NULL, "",
+			     "register writes that KVM held back until the next exit" },
 	[ACCOUNT_KICKS] = { "kicks_ioeventfd", "kick/s", "",
 			    "doorbells rung without leaving the kernel" },
 	[ACCOUNT_KICKS_EXIT] = { "kicks_exit", NULL, "", "doorbells that came as an exit" },

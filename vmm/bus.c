@@ -31,8 +31,8 @@ struct bus_slot {
 
 struct bus {
 	const char *name;
-	const struct bus_kick_ops *kick_ops;
-	void *kick_opaque;
+	const struct bus_kernel_ops *kernel_ops;
+	void *kernel_opaque;
 	struct account *account; /* of ranges that nobody owns; NULL: nothing is counted */
 	enum account_counter reads, writes;
 	/* Serialises changes only. Order: owners' locks, then this. */
@@ -92,10 +92,10 @@ const char *bus_name(const struct bus *bus)
 	return bus->name;
 }
 
-void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opaque)
+void bus_set_kernel_ops(struct bus *bus, const struct bus_kernel_ops *ops, void *opaque)
 {
-	bus->kick_ops = ops;
-	bus->kick_opaque = opaque;
+	bus->kernel_ops = ops;
+	bus->kernel_opaque = opaque;
 }
 
 void bus_set_account(struct bus *bus, struct account *own, enum account_counter reads,
@@ -263,7 +263,7 @@ static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, 
 	return 0;
 }
 
-bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+static bool write_as(struct bus *bus, uint64_t addr, unsigned size, uint64_t value, bool posted)
 {
 	struct bus_slot *slot = table_enter(bus);
 	const struct bus_range *found;
@@ -284,7 +284,7 @@ bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
 		table_leave(slot);
 	}
 	range.account = owner_of(&range, addr - range.base);
-	begin = count(bus, range.account, bus->writes);
+	begin = count(bus, range.account, posted ? ACCOUNT_POSTED : bus->writes);
 	if (begin && !kicked)
 		name = name_of(&range, addr - range.base, size, true);
 	claimed = kicked || (range.ops && range.ops->write);
@@ -296,8 +296,19 @@ bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
 						    .a = value,
 						    .b = addr,
 						    .size = (uint8_t)size,
-						    .write = true });
+						    .write = true,
+						    .posted = posted });
 	return claimed;
+}
+
+bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+{
+	return write_as(bus, addr, size, value, false);
+}
+
+bool bus_write_posted(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+{
+	return write_as(bus, addr, size, value, true);
 }
 
 void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uint64_t n)
@@ -356,6 +367,20 @@ static struct bus_table *copy(const struct bus_table *old, int ranges, int kicks
 	return t;
 }
 
+/* Where the kernel cannot hold them back, the writes exit: no error. */
+static void post(struct bus *bus, const struct bus_range *range, bool on)
+{
+	const struct bus_kernel_ops *k = bus->kernel_ops;
+	int (*set)(void *, struct bus *, uint64_t, uint64_t) = !k ? NULL : on ? k->post : k->unpost;
+
+	for (unsigned i = 0; set && range->ops && i < BUS_POSTED; i++) {
+		const struct bus_span *span = &range->ops->posted[i];
+
+		if (span->size)
+			set(bus->kernel_opaque, bus, range->base + span->offset, span->size);
+	}
+}
+
 static int add_locked(struct bus *bus, const struct bus_range *range, struct error *e)
 {
 	const struct bus_table *old = bus->current;
@@ -380,6 +405,7 @@ static int add_locked(struct bus *bus, const struct bus_range *range, struct err
 	memmove(&t->range[at + 1], &t->range[at], sizeof(t->range[0]) * (old->nranges - at));
 	t->range[at] = *range;
 	publish(bus, t);
+	post(bus, range, true);
 	return 0;
 }
 
@@ -410,6 +436,7 @@ int bus_remove(struct bus *bus, uint64_t base, const void *opaque)
 		t = copy(old, -1, 0);
 		err = t ? 0 : -ENOMEM;
 		if (t) {
+			post(bus, &old->range[i], false);
 			memcpy(&t->range[i], &old->range[i + 1],
 			       sizeof(t->range[0]) * (old->nranges - i - 1));
 			publish(bus, t);
@@ -425,7 +452,8 @@ int bus_kick_add(struct bus *bus, const struct bus_kick *kick)
 	struct bus_table *t;
 	int err = 0;
 
-	if (bus->kick_ops && bus->kick_ops->assign(bus->kick_opaque, bus, kick) == 0)
+	if (bus->kernel_ops && bus->kernel_ops->assign &&
+	    bus->kernel_ops->assign(bus->kernel_opaque, bus, kick) == 0)
 		return 0;
 	pthread_mutex_lock(&bus->lock);
 	t = copy(bus->current, 0, 1);
@@ -467,8 +495,8 @@ int bus_kick_remove(struct bus *bus, const struct bus_kick *kick)
 		break;
 	}
 	pthread_mutex_unlock(&bus->lock);
-	if (err == -ENOENT && bus->kick_ops)
-		err = bus->kick_ops->deassign(bus->kick_opaque, bus, kick);
+	if (err == -ENOENT && bus->kernel_ops && bus->kernel_ops->deassign)
+		err = bus->kernel_ops->deassign(bus->kernel_opaque, bus, kick);
 	return err;
 }
 

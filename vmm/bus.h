@@ -16,6 +16,12 @@
 
 struct bus;
 
+/* Registers next to each other, from a range's base on; size 0: none. */
+struct bus_span {
+	uint16_t offset, size;
+};
+#define BUS_POSTED 2
+
 /*
  * offset is from the range's base; size is 1, 2, 4 or 8 and the access lies wholly in the range.
  * Called from any vCPU thread, concurrently: the owner locks what it needs. May change the bus.
@@ -27,6 +33,12 @@ struct bus_ops {
 	const char *(*name)(void *opaque, uint64_t offset, unsigned size, bool write);
 	/* Whose exit an access there is now, where it is not always the same one's. May be NULL. */
 	struct account *(*owner)(void *opaque, uint64_t offset);
+	/*
+	 * Where writes may be posted: they wait in the kernel, in their order, and come before the
+	 * next access that does exit, of any vCPU. So only what they alone cannot make happen
+	 * belongs here: parameters.
+	 */
+	struct bus_span posted[BUS_POSTED];
 };
 
 struct bus_range {
@@ -53,16 +65,21 @@ struct bus_kick {
 	struct account *account; /* whose doorbell; may be NULL */
 };
 
-/* How kicks reach the kernel; set by the machine. Both return 0 or -errno. */
-struct bus_kick_ops {
+/* What the kernel takes over; set by the machine. All return 0 or -errno, and may be NULL. */
+struct bus_kernel_ops {
 	int (*assign)(void *opaque, struct bus *bus, const struct bus_kick *kick);
 	int (*deassign)(void *opaque, struct bus *bus, const struct bus_kick *kick);
+	/* It holds writes back that lie in these `size` bytes, or no more; where it cannot, they
+	 * exit. */
+	int (*post)(void *opaque, struct bus *bus, uint64_t addr, uint64_t size);
+	int (*unpost)(void *opaque, struct bus *bus, uint64_t addr, uint64_t size);
 };
 
 struct bus *bus_create(const char *name);
 void bus_destroy(struct bus *bus);
 const char *bus_name(const struct bus *bus);
-void bus_set_kick_ops(struct bus *bus, const struct bus_kick_ops *ops, void *opaque);
+/* Before the first range is added. */
+void bus_set_kernel_ops(struct bus *bus, const struct bus_kernel_ops *ops, void *opaque);
 /*
  * Accesses count from now on, as these counters, for the range's owner or else for `own`. Set-up.
  */
@@ -83,6 +100,8 @@ int bus_kick_remove(struct bus *bus, const struct bus_kick *kick);
  */
 bool bus_read(struct bus *bus, uint64_t addr, unsigned size, uint64_t *value);
 bool bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value);
+/* A write that was held back by the kernel: no exit. */
+bool bus_write_posted(struct bus *bus, uint64_t addr, unsigned size, uint64_t value);
 /* n of the accesses before were further ones of a string instruction: no exits of their own. */
 void bus_repeated(struct bus *bus, uint64_t addr, unsigned size, bool write, uint64_t n);
 

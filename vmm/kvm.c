@@ -182,15 +182,56 @@ static int kick_deassign(void *opaque, struct bus *bus, const struct bus_kick *k
 	return ioeventfd(opaque, bus, kick, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
-static const struct bus_kick_ops kvm_kick_ops = {
+/* What is held back is in a ring of one page, see vcpu_posted.c. */
+static int coalesce(const struct kvm *kvm, const struct bus *bus, uint64_t addr, uint64_t size,
+		    unsigned long request)
+{
+	struct kvm_coalesced_mmio_zone zone = {
+		.addr = addr,
+		.size = (uint32_t)size,
+		.pio = bus == kvm->pio,
+	};
+
+	return kvm->posted_offset ? kvm_vm_ioctl(kvm, request, &zone) : -ENOSYS;
+}
+
+static int post(void *opaque, struct bus *bus, uint64_t addr, uint64_t size)
+{
+	return coalesce(opaque, bus, addr, size, KVM_REGISTER_COALESCED_MMIO);
+}
+
+static int unpost(void *opaque, struct bus *bus, uint64_t addr, uint64_t size)
+{
+	return coalesce(opaque, bus, addr, size, KVM_UNREGISTER_COALESCED_MMIO);
+}
+
+static const struct bus_kernel_ops kernel_ops = {
 	.assign = kick_assign,
 	.deassign = kick_deassign,
+	.post = post,
+	.unpost = unpost,
 };
+static const struct bus_kernel_ops kernel_ops_without_kicks = { .post = post, .unpost = unpost };
 
-void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio)
+/* Bytes into a vCPU's mapping; 0: this KVM holds no port writes back. */
+static size_t posted_offset(const struct kvm *kvm)
 {
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	int at = kvm_capability(kvm, KVM_CAP_COALESCED_MMIO);
+	size_t offset = at > 0 ? (size_t)at * page : 0;
+
+	return kvm_capability(kvm, KVM_CAP_COALESCED_PIO) > 0 && offset + page <= kvm->run_size
+		       ? offset
+		       : 0;
+}
+
+void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio, bool kicks)
+{
+	const struct bus_kernel_ops *ops = kicks ? &kernel_ops : &kernel_ops_without_kicks;
+
 	kvm->pio = pio;
 	kvm->mmio = mmio;
-	bus_set_kick_ops(pio, &kvm_kick_ops, kvm);
-	bus_set_kick_ops(mmio, &kvm_kick_ops, kvm);
+	kvm->posted_offset = posted_offset(kvm);
+	bus_set_kernel_ops(pio, ops, kvm);
+	bus_set_kernel_ops(mmio, ops, kvm);
 }

@@ -19,7 +19,8 @@ struct kvm {
 	int vm;			  /* the VM */
 	size_t run_size;	  /* bytes to map of each vCPU's fd */
 	struct kvm_cpuid2 *cpuid; /* what it supports; x86_64/cpuid.c asks once and keeps it here */
-	struct bus *pio, *mmio;	  /* whose kicks become ioeventfds */
+	struct bus *pio, *mmio;	  /* of whose work KVM does a part */
+	size_t posted_offset;	  /* of a vCPU's mapping: where posted writes wait; 0: none do */
 	int vfio;		  /* KVM's VFIO device, -1 until one is needed */
 	bool without_lapic;	  /* local APICs are not KVM's; set before the first vCPU */
 };
@@ -42,7 +43,10 @@ struct mappings *kvm_create_mappings(struct kvm *kvm, struct error *e);
 /* Tells KVM that a VFIO group (or device, where it has a file of its own) is the VM's, or was. */
 int kvm_vfio_file(struct kvm *kvm, int fd, bool add);
 
-/* Kicks of these two buses are served by ioeventfds from now on. */
-void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio);
+/*
+ * From now on the kernel holds back what writes may be posted on these two buses and, if asked to,
+ * serves their kicks by ioeventfds. Before the vCPUs are made.
+ */
+void kvm_attach_buses(struct kvm *kvm, struct bus *pio, struct bus *mmio, bool kicks);
 
 #endif

@@ -305,9 +305,8 @@ static int make_buses(struct machine *m, struct error *e)
 	h->mmio = bus_create("mmio");
 	if (!h->pio || !h->mmio)
 		return error_set(e, -ENOMEM, "out of memory");
-	/* Else the buses ring doorbells themselves, where a trace sees it. */
-	if (!m->config->trace_kicks)
-		kvm_attach_buses(&m->kvm, h->pio, h->mmio);
+	/* With trace_kicks the buses ring doorbells themselves, where a trace sees it. */
+	kvm_attach_buses(&m->kvm, h->pio, h->mmio, !m->config->trace_kicks);
 	h->mappings = kvm_create_mappings(&m->kvm, e);
 	return h->mappings ? 0 : -ENOMEM; /* e says what */
 }

@@ -40,8 +40,8 @@ struct trace_event {
 	const char *name; /* constant text, or NULL */
 	uint32_t account; /* its id */
 	uint8_t kind, size;
-	bool write;
-	uint8_t pad[9];
+	bool write, posted;
+	uint8_t pad[8];
 };
 
 struct trace_config {

@@ -78,9 +78,9 @@ static void access(struct trace *t, const struct trace_item *item, const char *d
 	slice(t, item, "access");
 	put(t,
 	    ", \"name\": \"%s %s %s\", \"args\": {\"value\": \"0x%llx\", \"address\": \"0x%llx\", "
-	    "\"size\": %u}}",
+	    "\"size\": %u%s}}",
 	    device, e->write ? "write" : "read", e->name ? e->name : "?", (unsigned long long)e->a,
-	    (unsigned long long)e->b, e->size);
+	    (unsigned long long)e->b, e->size, e->posted ? ", \"posted\": true" : "");
 }
 
 /* The first event of a thread says its name, and where it stands: vCPUs first. */

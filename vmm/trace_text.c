@@ -51,8 +51,9 @@ static void access(struct trace *t, const struct trace_item *item)
 {
 	const struct trace_event *e = &item->event;
 
-	line(t, item, "exit: %s %s %s 0x%llx", e->write ? "writes" : "reads",
-	     e->name ? e->name : "?", e->write ? "=" : "->", (unsigned long long)e->a);
+	line(t, item, "%s: %s %s %s 0x%llx", e->posted ? "posted" : "exit",
+	     e->write ? "writes" : "reads", e->name ? e->name : "?", e->write ? "=" : "->",
+	     (unsigned long long)e->a);
 }
 
 void trace_text_item(struct trace *t, const struct trace_item *item)

@@ -91,6 +91,7 @@ static void serve_exit(struct vcpu *vcpu)
 	struct vcpu_set *set = vcpu->set;
 	struct kvm_run *run = vcpu->run;
 
+	vcpu_posted_serve(set);
 	if (set->irq && set->irq->exited(set->irq_chip, vcpu)) {
 		vcpu->counters.other++;
 		return;
@@ -155,6 +156,7 @@ static bool park(struct vcpu *vcpu)
 	bool go_on;
 
 	vcpu_complete_access(vcpu);
+	vcpu_posted_serve(set);
 	pthread_mutex_lock(&set->lock);
 	vcpu->parked = true;
 	set->parked++;
@@ -307,6 +309,7 @@ int vcpu_set_create(struct vcpu_set *set, struct kvm *kvm, unsigned count, struc
 	};
 	pthread_mutex_init(&set->lock, NULL);
 	pthread_cond_init(&set->changed, NULL);
+	pthread_mutex_init(&set->posted_lock, NULL);
 	set->vcpu = calloc(count, sizeof(*set->vcpu));
 	if (!set->vcpu) {
 		err = error_set(e, -ENOMEM, "out of memory");
@@ -322,6 +325,8 @@ int vcpu_set_create(struct vcpu_set *set, struct kvm *kvm, unsigned count, struc
 		if (err)
 			goto fail;
 		set->count++;
+		if (i == 0)
+			vcpu_posted_init(set);
 		err = vcpu_arch_create(&set->vcpu[i], e);
 		if (err)
 			goto fail;
@@ -354,6 +359,7 @@ void vcpu_set_destroy(struct vcpu_set *set)
 	free(set->vcpu);
 	pthread_cond_destroy(&set->changed);
 	pthread_mutex_destroy(&set->lock);
+	pthread_mutex_destroy(&set->posted_lock);
 	*set = (struct vcpu_set){ 0 };
 }
 

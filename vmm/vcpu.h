@@ -18,6 +18,7 @@
 #include "vmm/error.h"
 #include "vmm/kvm.h"
 
+struct kvm_coalesced_mmio_ring;
 struct vcpu_arch; /* the state after power on; x86_64/vcpu_state.c */
 struct vcpu_set;
 
@@ -81,6 +82,9 @@ struct vcpu_set {
 	void *opaque;
 	const struct vcpu_irq_ops *irq; /* NULL: the interrupt chips are KVM's */
 	void *irq_chip;
+	struct kvm_coalesced_mmio_ring
+		*posted;	     /* in the first vCPU's mapping; NULL: nothing is held back */
+	pthread_mutex_t posted_lock; /* held around what posted writes do; before owners' locks */
 	/* Guards the fields below and every vcpu.parked; a leaf. */
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -137,6 +141,13 @@ void vcpu_kick_destroy(struct vcpu *vcpu);
 /* Around KVM_RUN, where there are vcpu_irq_ops; false: not into the guest now. */
 bool vcpu_enter(struct vcpu *vcpu);
 void vcpu_leave(struct vcpu *vcpu);
+
+/* ---- posted writes: vcpu_posted.c, for vcpu.c -------------------------------------------------
+ */
+
+void vcpu_posted_init(struct vcpu_set *set); /* once the first vCPU is mapped */
+/* Does all that were held back before the exit, or the end, of a vCPU. Its thread. */
+void vcpu_posted_serve(struct vcpu_set *set);
 
 /* ---- x86_64/ --------------------------------------------------------------------------------- */
 

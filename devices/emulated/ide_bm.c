@@ -261,4 +261,6 @@ const struct bus_ops ide_bm_ops = {
 	.write = bm_write,
 	.name = bm_name,
 	.owner = bm_owner,
+	/* The tables' addresses, which are looked at when a transfer starts. */
+	.posted = { { .offset = 4, .size = 4 }, { .offset = SPACING + 4, .size = 4 } },
 };

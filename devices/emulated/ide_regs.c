@@ -376,11 +376,23 @@ static void block_write(void *opaque, uint64_t offset, unsigned size, uint64_t v
 		write_block(opaque, offset, size, value);
 }
 
+/*
+ * From FEATURES to LBA HIGH: they only say what the next command is about. DEVICE also says whose
+ * INTRQ is seen, and does it at once.
+ */
+#define PARAMETERS                                                                                 \
+	{                                                                                          \
+		{                                                                                  \
+			.offset = 1, .size = 5                                                     \
+		}                                                                                  \
+	}
+
 const struct bus_ops ide_block_ops = {
 	.read = block_read,
 	.write = block_write,
 	.name = block_name,
 	.owner = channel_owner,
+	.posted = PARAMETERS,
 };
 
 #define NATIVE_CONTROL 2u /* in its BAR of 4 bytes; nothing else is there */
@@ -423,6 +435,7 @@ const struct bus_ops ide_compat_block_ops = {
 	.write = compat_block_write,
 	.name = block_name,
 	.owner = channel_owner,
+	.posted = PARAMETERS,
 };
 
 /* A range of one byte. */

@@ -251,11 +251,33 @@ class Counts(Disk):
                      "no half-written file stays", os.listdir(self.tmp))
 
 
+class Posted(Disk):
+    """What posted.c writes to registers that KVM may hold back."""
+
+    WRITES = 500 * 5 + 1000 + 1 + 1 + 1  # one of them, of two bytes, in part to another register: it exits
+
+    def prepare(self):
+        self.stats = os.path.join(self.tmp, "stats.json")
+        return super().prepare() + ["--stats=" + self.stats]
+
+    def finish(self, run, report):
+        with open(self.stats, encoding="utf-8") as f:
+            blk = next(d for d in json.load(f)["devices"] if d["name"] == "blk0")
+        report.check(blk["posted_writes"] + blk["pio_writes"] == self.WRITES,
+                     "every write is done once", ["%d + %d" % (blk["posted_writes"], blk["pio_writes"])])
+        # But those that find the ring full.
+        report.check(blk["posted_writes"] > self.WRITES * 0.9 and blk["pio_writes"] >= 1,
+                     "nearly none is an exit", ["%d + %d" % (blk["posted_writes"], blk["pio_writes"])])
+        report.check(blk["exits"] == blk["pio_reads"] + blk["pio_writes"],
+                     "and those are not counted as exits", ["%d" % blk["exits"]])
+
+
 HOSTS = {
     "acpi": Acpi,
     "blkcost": Pci,
     "counts": Counts,
     "pci": Pci,
+    "posted": Posted,
     "devices": Devices,
     "hostile": Pci,
     "ide": Pci,

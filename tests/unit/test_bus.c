@@ -254,3 +254,58 @@ Test(bus, a_range_can_move_itself)
 	cr_assert(bus_write(m.bus, 0x5000, 4, 0x6000));
 	bus_destroy(m.bus);
 }
+
+/* ---- posted writes --------------------------------------------------------------------------- */
+
+struct held {
+	uint64_t addr, size;
+	unsigned posts, unposts;
+};
+
+static int hold(void *opaque, struct bus *bus, uint64_t addr, uint64_t size)
+{
+	struct held *h = opaque;
+
+	(void)bus;
+	h->addr = addr;
+	h->size = size;
+	h->posts++;
+	return -ENOSPC; /* nobody minds */
+}
+
+static int let_go(void *opaque, struct bus *bus, uint64_t addr, uint64_t size)
+{
+	struct held *h = opaque;
+
+	(void)bus;
+	h->unposts += addr == h->addr && size == h->size;
+	return 0;
+}
+
+Test(bus, the_kernel_is_told_what_may_be_posted)
+{
+	static const struct bus_kernel_ops kernel = { .post = hold, .unpost = let_go };
+	static const struct bus_ops ops = { .write = record_write, .posted = { { 4, 3 } } };
+	struct bus *bus = bus_create("pio");
+	struct recorder a = { 0 };
+	struct held held = { 0 };
+	struct bus_range r = {
+		.name = "test", .base = 0x1f0, .size = 8, .ops = &ops, .opaque = &a
+	};
+	struct error e;
+
+	bus_set_kernel_ops(bus, &kernel, &held);
+	cr_assert_eq(bus_add(bus, &r, &e), 0);
+	cr_assert_eq(held.posts, 1);
+	cr_assert_eq(held.addr, 0x1f4);
+	cr_assert_eq(held.size, 3);
+	cr_assert_neq(bus_add(bus, &r, &e), 0);
+	cr_assert_eq(held.posts, 1, "not for a range that overlaps");
+	cr_assert(bus_write_posted(bus, 0x1f5, 1, 0x1234));
+	cr_assert_eq(a.value, 0x34);
+	cr_assert_eq(a.offset, 5);
+	cr_assert_not(bus_write_posted(bus, 0x300, 1, 0), "a range that has gone since");
+	cr_assert_eq(bus_remove(bus, 0x1f0, &a), 0);
+	cr_assert_eq(held.unposts, 1);
+	bus_destroy(bus);
+}

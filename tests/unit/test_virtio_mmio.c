@@ -431,13 +431,13 @@ static int forget(void *opaque, struct bus *bus, const struct bus_kick *kick)
 /* A kernel that takes the doorbells, and writes that come as exits all the same. */
 Test(virtio_mmio, doorbells_match_the_queues_number)
 {
-	static const struct bus_kick_ops ops = { .assign = record, .deassign = forget };
+	static const struct bus_kernel_ops ops = { .assign = record, .deassign = forget };
 	struct vrig *r = vrig_create();
 	struct kicks kicks = { 0 };
 	struct virtio_device *v;
 	struct model d;
 
-	bus_set_kick_ops(r->host.mmio, &ops, &kicks);
+	bus_set_kernel_ops(r->host.mmio, &ops, &kicks);
 	plug(r, &row_virtio_balloon, "transport=mmio");
 	v = (struct virtio_device *)r->dev;
 	cr_assert_eq(kicks.n, v->nqueues);
