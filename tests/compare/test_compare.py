@@ -440,6 +440,7 @@ class Tool(unittest.TestCase):
 
     def test_what_goes_wrong(self):
         for wrong, word in (("read", "read something else"), ("write", "reads something else"), ("end", "mvm ended"),
+                            ("back", "no data to compare: back"), ("empty", "no data to compare: back"),
                             ("hang", "longer than 1 s")):
             shutil.rmtree(self.out, ignore_errors=True)
             status, _, err = self.run_tool("--rounds=1", "--warmup=0", *(["--timeout=1"] if wrong == "hang" else []),
