@@ -37,7 +37,7 @@ LOOK = """addEventListener("load", () => {
                    background: getComputedStyle(document.body).backgroundColor };
     for (const svg of document.querySelectorAll("svg")) {
         const box = svg.getBoundingClientRect();
-        look.charts.push({ width: box.width, height: box.height, marks: svg.querySelectorAll("rect, path, line").length });
+        look.charts.push({ width: box.width, height: box.height, marks: svg.querySelectorAll("rect, path, polygon").length });
     }
     for (const a of document.querySelectorAll("a"))
         look.links.push([a.getAttribute("href"), document.querySelector(a.getAttribute("href")) !== null]);
@@ -509,10 +509,21 @@ class Page(HTMLParser):
 class Pictures(unittest.TestCase):
     def test_bars(self):
         s = statistic.summary([50, 100, 150])
-        picture = svg.bars("t", "/s", [("a <b>", "virtio", s, True), ("c", None, statistic.summary([200]), False)])
-        widths = [float(w) for w in re.findall(r'<rect[^>]*width="([\d.]+)"[^>]*class="bar', picture)]
+        rows = [('a "<b>', "virtio", s, True), ("c", None, statistic.summary([200]), False)]
+        picture, other = svg.bars([("t", "/s", rows), ("other", "", rows[1:])])
+        found = re.findall(r"<polygon class='(bar \w+)' points = '([^']*)'", picture)
+        self.assertEqual([kind for kind, _ in found], ["bar virtio", "bar mdev"])
+        widths = [max(xs) - min(xs) for xs in ([float(p.split(",")[0]) for p in points.split()] for _, points in found)]
         self.assertAlmostEqual(widths[1], 2 * widths[0], delta=0.2)
-        self.assertIn("a &lt;b&gt;", picture)
+        self.assertRegex(picture, "a '&lt;b(>|&gt;)")
+        self.assertEqual((picture.count("class='outline'"), other.count("class='outline'")), (1, 0), "of the baseline")
+        self.assertIn("<title>other</title>", other)
+        for each in picture, other:
+            page = Page()
+            page.feed(each)
+            self.assertEqual(page.problems, [])
+            self.assertNotIn("rgb(", each, "colours are the page's")
+            self.assertEqual(page.ids, set(), "pictures of a page share no names")
 
     def test_a_report_of_nothing(self):
         data = {"plan": {"models": [], "workloads": [], "baseline": None, "flags": [], "rounds": 0, "warmup": 0, "seconds": 1,

@@ -128,7 +128,7 @@ def evolution(data, models):
 
 
 def charts(data, models):
-    parts = []
+    parts, wanted = [], []
     workloads = by_name(data["plan"]["workloads"])
     for entry in data["analysis"]:
         w = workloads[entry["workload"]]
@@ -137,9 +137,12 @@ def charts(data, models):
             rows = rows_of(entry, models, key)
             if not chart or not rows or not any(r[2]["median"] for r in rows):
                 continue
-            parts.append('<figure><figcaption>%s <span class=small>%s is better</span></figcaption>%s</figure>' % (
-                esc(title), better, svg.bars(title, unit, rows)))
+            parts.append('<figure><figcaption>%s <span class=small>%s is better</span></figcaption>' % (esc(title), better))
+            wanted.append((len(parts), (title, unit, rows)))
+            parts.append("</figure>")
         parts.append("</div>")
+    for (at, _), picture in zip(wanted, svg.bars([chart for _, chart in wanted])):
+        parts[at] = (picture or "<p class=small>No chart: gnuplot was not there (Debian: gnuplot-nox).</p>") + parts[at]
     return "".join(parts)
 
 
@@ -259,7 +262,10 @@ def chart(data, path):
     if not entry:
         raise SystemExit("mvm-compare: there is nothing to draw yet")
     key, title, unit, _, _ = main_metric(entry)
-    picture = svg.bars("%s: %s" % (entry["workload"], title), unit, rows_of(entry, by_name(data["plan"]["models"]), key))
+    rows = rows_of(entry, by_name(data["plan"]["models"]), key)
+    picture = svg.bars([("%s: %s" % (entry["workload"], title), unit, rows)])[0]
+    if not picture:
+        raise SystemExit("mvm-compare: --chart: gnuplot is missing; apt-get install gnuplot-nox")
     with opened(path) as f:
         f.write(picture.replace("<title>", "<style>%s svg { background: var(--bg) }</style><title>" % css(), 1) + "\n")
 

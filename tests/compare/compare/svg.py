@@ -1,10 +1,16 @@
-"""Pictures as SVG inside a page. Colours are the page's (CSS variables), so they follow light, dark and print."""
+"""Pictures as SVG inside a page: charts by gnuplot, diagrams by hand. Colours are the page's (CSS variables), so they follow
+light, dark and print."""
 
 import html
+import os
+import re
+import shutil
+import subprocess
+import tempfile
 
 from .export import human
 
-ROW, BAR, LEFT, RIGHT, WIDTH = 30, 16, 204, 84, 590
+ROW, LEFT, WIDTH = 30, 204, 590
 BOX_WIDTH, BOX_GAP, BOX_HEIGHT = 168, 26, 166
 LANES = ("guest", "KVM", "mvm", "behind it")
 
@@ -18,22 +24,93 @@ def svg(width, height, title, parts):
             "%s</svg>") % (width, height, html.escape(title), html.escape(title), "".join(parts))
 
 
-def bars(title, unit, rows):
+STEPS = ("emulated", "virtio", "vhost", "vfio", "sriov", "mdev")  # each with a colour of the page's
+# Colours that stand for the page's own until gnuplot is done: a number for what is drawn, an outline, text and lines.
+MARK = "#0102%02x"
+OUTLINE, INK = len(STEPS) + 1, len(STEPS) + 2
+
+CHART = """reset
+set terminal svg size {width},{height} dynamic noenhanced font "sans-serif,13"
+set output "{output}"
+set border 0
+unset key
+unset xtics
+set ytics scale 0 textcolor rgb "{ink}"
+set style fill solid noborder
+set lmargin at screen {left}
+set rmargin at screen 0.99
+set tmargin 0.2
+set bmargin 0.2
+set xrange [0:{most}]
+set yrange [{rows}-0.5:-0.5]
+$bars <<EOD
+{data}
+EOD
+$base <<EOD
+{base}
+EOD
+plot $bars using (0):0:(0):2:($0-.27):($0+.27):6:ytic(1) with boxxyerror lc rgb variable, \\
+    $base using 1:2 with lines lc rgb "{outline}", \\
+    $bars using 2:0:3:4 with xerrorbars pt -1 lw 1.5 lc rgb "{ink}", \\
+    $bars using (($4 > $2 ? $4 : $2) + {gap}):0:5 with labels left textcolor rgb "{ink}"
+unset output
+"""
+
+
+def quoted(content):
+    """In gnuplot's data blocks; nothing in there is markup, but a quote would end it."""
+    return '"%s"' % content.replace('"', "'").replace("\n", " ")
+
+
+def chart_script(unit, rows, output):
     """rows: (label, step, summary, is the baseline). A bar to the median, a line over the middle half of the runs."""
     most = max(max(s["q3"], s["median"]) for _, _, s, _ in rows) or 1
-    scale = (WIDTH - LEFT - RIGHT) / most
-    parts = []
-    for i, (label, step, s, base) in enumerate(rows):
-        y = i * ROW + 6
-        length = max(s["median"] * scale, 1)
-        parts.append(text(LEFT - 8, y + BAR - 3, label, "label", "end"))
-        parts.append('<rect x="%d" y="%d" width="%.1f" height="%d" class="bar %s%s"/>' % (
-            LEFT, y, length, BAR, html.escape(step or ""), " base" if base else ""))
-        low, high, middle = LEFT + s["q1"] * scale, LEFT + s["q3"] * scale, y + BAR / 2
-        parts.append('<path d="M%.1f %.1fH%.1fM%.1f %.1fv8M%.1f %.1fv8" class="whisker"/>' % (
-            low, middle, high, low, middle - 4, high, middle - 4))
-        parts.append(text(LEFT + max(length, s["q3"] * scale) + 8, y + BAR - 3, human(s["median"], unit), "value"))
-    return svg(WIDTH, len(rows) * ROW + 8, title, parts)
+    data, base = [], []
+    for i, (label, step, s, is_base) in enumerate(rows):
+        if is_base:
+            length = s["median"]
+            base = ["%.9g %.9g" % at for at in ((0, i - .27), (length, i - .27), (length, i + .27), (0, i + .27), (0, i - .27))]
+        kind = STEPS.index(step) + 1 if step in STEPS else len(STEPS)
+        data.append("%s %.9g %.9g %.9g %s %d" % (quoted(label), s["median"], s["q1"], s["q3"],
+                                                 quoted(human(s["median"], unit)), int(MARK[1:] % kind, 16)))
+    return CHART.format(width=WIDTH, height=len(rows) * ROW + 8, output=output, left=LEFT / WIDTH, most=most * 1.28,
+                        rows=len(rows), data="\n".join(data), base="\n".join(base or ["0 -9"]), gap=most * 0.02,
+                        ink=MARK % INK, outline=MARK % OUTLINE)
+
+
+def page_colours(picture, title):
+    """gnuplot's picture with the page's classes for its colours, and nothing that two pictures of a page cannot both have."""
+    picture = picture[picture.index("<svg"):]
+    picture = re.sub(r"<defs>.*?</defs>|<desc>.*?</desc>|<title>.*?</title>", "", picture, flags=re.S)
+    picture = re.sub(r'\s+(xmlns:xlink="[^"]*"|id="[^"]*")', "", picture)
+    picture = re.sub(r"<path stroke='black'[^>]*/>|<g [^>]*>\s*</g>", "", picture)  # marks of no length, groups of nothing
+
+    def painted(m):
+        kind = int(m.group(2))
+        if m.group(1) == "stroke":
+            return "class='%s'" % ("whisker" if kind == INK else "outline")
+        return "class='bar %s'" % STEPS[kind - 1] if kind <= len(STEPS) else ""
+
+    picture = re.sub(r"\b(fill|stroke)\s*=\s*['\"]rgb\(\s*1,\s*2,\s*(\d+)\)['\"]", painted, picture)
+    return re.sub(r"<svg\s", '<svg role="img" aria-label="%s" ' % html.escape(title), picture, count=1).replace(
+        ">", "><title>%s</title>" % html.escape(title), 1).strip()
+
+
+def bars(charts):
+    """An SVG for each (title, unit, rows), all by one gnuplot; "" for each where there is none."""
+    if not charts or not shutil.which("gnuplot"):
+        return [""] * len(charts)
+    with tempfile.TemporaryDirectory() as tmp:
+        files = [os.path.join(tmp, "%d.svg" % i) for i in range(len(charts))]
+        script = "".join(chart_script(unit, rows, file) for (_, unit, rows), file in zip(charts, files))
+        done = subprocess.run(["gnuplot"], input=script, capture_output=True, text=True, check=False)
+        if done.returncode or not all(map(os.path.exists, files)):
+            raise SystemExit("mvm-compare: gnuplot cannot draw the charts: " + done.stderr.strip()[-300:])
+        pictures = []
+        for (title, _, _), file in zip(charts, files):
+            with open(file, encoding="utf-8") as f:
+                pictures.append(page_colours(f.read(), title))
+    return pictures
 
 
 def evolution(steps):
