@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/event.h"
+#include "vmm/event_turn.h"
 #include "vmm/trace.h"
 
 #define EVENT_BATCH 32
@@ -26,6 +27,8 @@ struct event_loop {
 	bool stop;
 	bool threaded;
 	pthread_t thread;
+	bool may_hurry; /* its thread is of SCHED_BATCH, and so by our own choice */
+	struct event_turn turn;
 	/* Guards the message list and `runner`; a leaf. */
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* runner has gone */
@@ -213,17 +216,25 @@ static bool set_policy(int from, int to)
  * A thread that serves a device is woken by the vCPU that rings its doorbell. Where that is on the
  * last free CPU, an ordinary thread takes it from the vCPU at once, serves one request, and is
  * woken for the next. One of SCHED_BATCH gets its turn when the vCPU has nothing more to do, and
- * finds all requests there; where a CPU is free it starts there at once, as any other. The thread
- * has it from its creator: in a sandbox it could not ask for it itself.
+ * finds all requests there; where a CPU is free it starts there at once, as any other.
  */
 static int create_thread(struct event_loop *loop)
 {
-	bool batch = set_policy(SCHED_OTHER, SCHED_BATCH);
-	int err = -pthread_create(&loop->thread, NULL, loop_thread, loop);
+	int err;
 
-	if (batch)
+	loop->may_hurry =
+		set_policy(SCHED_OTHER, SCHED_BATCH); /* the thread has it from its creator */
+	err = -pthread_create(&loop->thread, NULL, loop_thread, loop);
+	if (loop->may_hurry)
 		set_policy(SCHED_BATCH, SCHED_OTHER);
 	return err;
+}
+
+void event_loop_took(struct event_loop *loop, unsigned n)
+{
+	if (loop->may_hurry && event_turn_took(&loop->turn, n))
+		set_policy(loop->turn.prompt ? SCHED_BATCH : SCHED_OTHER,
+			   loop->turn.prompt ? SCHED_OTHER : SCHED_BATCH);
 }
 
 int event_loop_start(struct event_loop *loop, struct error *e)

@@ -43,6 +43,11 @@ void event_loop_stop(struct event_loop *loop); /* any thread, also from a callba
 /* Runs it on a thread of its own, named after the loop. */
 int event_loop_start(struct event_loop *loop, struct error *e);
 bool event_loop_is_current(const struct event_loop *loop);
+/*
+ * From a callback: a doorbell brought n > 0 requests. Says how soon the loop's own thread is to run
+ * when the next one rings, see event_turn.h; a loop without a thread of its own is let alone.
+ */
+void event_loop_took(struct event_loop *loop, unsigned n);
 
 /* Any thread. After event_del() returns the callback does not run and will not run again. */
 int event_add(struct event_loop *loop, struct event_source *source);

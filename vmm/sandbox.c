@@ -79,6 +79,16 @@ static int allow_data(scmp_filter_ctx filter, int number)
 				SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 }
 
+/* A thread's own policy, as event_loop_took() has it; nobody else's. */
+static int allow_own_policy(scmp_filter_ctx filter)
+{
+	const struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0);
+	int err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_getscheduler), 1, own);
+
+	return err ? err
+		   : seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setscheduler), 1, own);
+}
+
 int sandbox_filter(const char *const *allowed, struct error *e)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -91,6 +101,8 @@ int sandbox_filter(const char *const *allowed, struct error *e)
 		err = allow_data(filter, SCMP_SYS(mmap));
 	if (!err)
 		err = allow_data(filter, SCMP_SYS(mprotect));
+	if (!err)
+		err = allow_own_policy(filter);
 	for (; !err && *allowed; allowed++)
 		err = allow(filter, *allowed);
 #ifndef SANITIZED

@@ -133,12 +133,12 @@ static bool may_serve(const struct nvme_sq *sq)
 	return sq->live && !(sq->held & (NVME_HOLD_PAUSE | NVME_HOLD_DMA));
 }
 
-static void serve(struct nvme_sq *sq)
+static unsigned serve(struct nvme_sq *sq)
 {
 	unsigned budget = BUDGET;
 
 	if (!may_serve(sq))
-		return;
+		return 0;
 	sq->serving = true;
 	sq->throttled = false;
 	look_at_tail(sq);
@@ -152,23 +152,31 @@ static void serve(struct nvme_sq *sq)
 		nvme_sq_wake(sq);
 	else
 		block_queue_kick(sq->backend); /* nothing more came */
+	return BUDGET - budget;
 }
 
-static void serve_now(struct nvme_sq *sq)
+/* How many commands it took. */
+static unsigned serve_now(struct nvme_sq *sq)
 {
+	unsigned took;
+
 	trace_kick_taken(sq->n->dev.account);
 	pthread_mutex_lock(&sq->lock);
-	serve(sq);
+	took = serve(sq);
 	pthread_mutex_unlock(&sq->lock);
+	return took;
 }
 
 static void kicked(void *opaque, uint32_t events)
 {
 	struct nvme_sq *sq = opaque;
+	unsigned took;
 
 	(void)events;
 	account(sq, ACCOUNT_WAKEUPS, 1);
-	serve_now(sq);
+	took = serve_now(sq);
+	if (took && sq->loop)
+		event_loop_took(sq->loop, took);
 }
 
 void nvme_sq_ring(struct nvme_sq *sq, uint32_t value)

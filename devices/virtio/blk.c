@@ -206,6 +206,7 @@ static void process(struct virtio_queue *vq, struct virtq_chain **chains, unsign
 			virtio_queue_push(vq, chains[i], 0); /* to the pool: the queue is broken */
 	}
 	block_queue_kick(blk_of(vq->v)->queue[vq->index].backend);
+	event_loop_took(vq->loop, n);
 }
 
 static void idle(struct virtio_queue *vq)
