@@ -366,7 +366,8 @@ void qrig_disk_compare(struct qrig_disk *d)
 
 	cr_assert_eq(qrig_pread(d->image, 0, buf, d->size), 0);
 	for (uint64_t i = 0; i < d->size; i++) {
-		if (buf[i] != d->bytes[i]) /* an assertion for each byte is half of the test's time */
+		if (buf[i] !=
+		    d->bytes[i]) /* an assertion for each byte is half of the test's time */
 			cr_assert_fail("byte 0x%llx differs", (unsigned long long)i);
 	}
 	free(buf);

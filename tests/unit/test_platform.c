@@ -128,7 +128,8 @@ Test(platform, rtc_shows_the_hosts_utc)
 	struct timespec before, after;
 	time_t shown;
 
-	/* Not time(): its clock is that of the last tick, and so up to a tick behind the one that the device reads. */
+	/* Not time(): its clock is that of the last tick, and so up to a tick behind the one that
+	 * the device reads. */
 	clock_gettime(CLOCK_REALTIME, &before);
 	shown = guest_time();
 	clock_gettime(CLOCK_REALTIME, &after);
