@@ -121,8 +121,8 @@ class Guests(unittest.TestCase):
                 "[  5]   0.00-2.50   sec   500 KBytes  1638 Kbits/sec  0.085 ms  2240/10240 (22%)  receiver"]
         r = workloads.parse_datagrams(text)
         self.assertEqual((r["packets"], r["operations"]), (3200, 8000))
-        m = measure.measure({"wall_ns": 0, "process": {"cpu_ns": 0}, "devices": None},
-                            {"wall_ns": 1e9, "process": {"cpu_ns": 8e6}, "devices": None}, "net0", r)
+        m = measure.measure({"wall_ns": 0, "process": {"cpu_ns": 0}, "devices": None, "vcpus": []},
+                            {"wall_ns": 1e9, "process": {"cpu_ns": 8e6}, "devices": None, "vcpus": []}, "net0", r)
         self.assertEqual((m["packets"], m["cpu_us_per_op"], "iops" in m), (3200, 1, False))
         with self.assertRaises(ValueError):
             workloads.parse_datagrams(["iperf3: error - unable to connect"])
@@ -201,6 +201,23 @@ class Measures(unittest.TestCase):
         m = measure.measure(before, after, "net0", {"operations": 100, "p50_us": 7})
         self.assertEqual((m["iops"], m["cpu_us_per_op"]), (50, 20))
         self.assertNotIn("exits_per_op", m)
+        self.assertNotIn("kvm_exits_per_op", m)
+        for stats, exits in (before, 7), (after, 207):
+            stats["vcpus"] = [{"kvm": {"exits": exits, "halt_exits": 0}}]
+        m = measure.measure(before, after, "net0", {"operations": 100, "p50_us": 7})
+        self.assertEqual((m["kvm_exits_per_op"], m["halts_per_op"]), (2, 0))
+        self.assertNotIn("exits_per_op", m)
+
+    def test_what_kvm_counts_of_another_vmm(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            self.assertEqual(runner.kvm_counters(12, tmp), [])
+            os.mkdir(os.path.join(tmp, "12-9"))
+            self.assertEqual(runner.kvm_counters(12, tmp), [], "a kernel that counts other things")
+            for key, n in ("exits", 3), ("halt_exits", 1):
+                with open(os.path.join(tmp, "12-9", key), "w", encoding="ascii") as f:
+                    f.write("%d\n" % n)
+            self.assertEqual(runner.kvm_counters(12, tmp), [{"kvm": {"exits": 3, "halt_exits": 1}}])
+            self.assertEqual(runner.kvm_counters(1, tmp), [])
 
     def test_a_device_without_counters(self):
         before, after = self.stats(1, 1), self.stats(2, 2)

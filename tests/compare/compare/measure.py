@@ -71,6 +71,9 @@ def measure(before, after, device, guest):
     if not {"iops", "packets", "throughput"} & result.keys() and result["wall_s"] > 0 and operations > 1:
         result["iops"] = operations / result["wall_s"]
     result["cpu_us_per_op"] = cpu / operations / 1e3
+    if any("kvm" in v for v in after["vcpus"]):
+        result["kvm_exits_per_op"] = (vcpu_sum(after, "exits") - vcpu_sum(before, "exits")) / operations
+        result["halts_per_op"] = (vcpu_sum(after, "halt_exits") - vcpu_sum(before, "halt_exits")) / operations
     if not known:
         return result
     # Hardware that is passed through has no counters of mvm's: nothing is what mvm did for it.
@@ -81,7 +84,4 @@ def measure(before, after, device, guest):
     result["copied_per_op"] = (number(counted, "bytes_copied") + number(counted, "bytes_copied_kernel")) / operations
     if number(counted, "latency_count") > 0:
         result["service_us"] = counted["latency_ns"] / counted["latency_count"] / 1e3
-    if any("kvm" in v for v in after["vcpus"]):
-        result["kvm_exits_per_op"] = (vcpu_sum(after, "exits") - vcpu_sum(before, "exits")) / operations
-        result["halts_per_op"] = (vcpu_sum(after, "halt_exits") - vcpu_sum(before, "halt_exits")) / operations
     return result

@@ -1,5 +1,6 @@
 """Running a VM for a configuration and a workload, and taking down what it cost."""
 
+import glob
 import hashlib
 import json
 import os
@@ -23,6 +24,20 @@ CHECK_BYTES = 2 << 20  # known content that the guest reads
 WRITE_AT = 2 << 20  # where it writes a MiB of its own
 FIO_AT = 4 << 20  # what is behind is the work's
 DISK_BYTES = 64 << 20
+
+
+def kvm_counters(pid, debugfs="/sys/kernel/debug/kvm"):
+    """What KVM counts of a process's VM, all vCPUs together, as mvm says it of each vCPU; [] where debugfs is not to be read."""
+    for directory in glob.glob(os.path.join(debugfs, "%d-*" % pid)):
+        counters = {}
+        for key in ("exits", "halt_exits"):
+            try:
+                with open(os.path.join(directory, key), encoding="ascii") as f:
+                    counters[key] = int(f.read())
+            except (OSError, ValueError):
+                return []
+        return [{"kvm": counters}]
+    return []
 
 
 class RunFailed(Exception):
@@ -213,12 +228,12 @@ class Run:
             self.log += part
 
     def peer_stats(self):
-        """Of another VMM the kernel knows the CPU time; what it counted itself stays unknown."""
+        """Of another VMM the kernel knows the CPU time, and KVM the exits; what it counted itself stays unknown."""
         with open("/proc/%d/stat" % self.process.pid, encoding="utf-8") as f:
             fields = f.read().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
         return {"wall_ns": time.monotonic_ns(), "process": {"cpu_ns": ticks * 1000000000 // os.sysconf("SC_CLK_TCK")},
-                "devices": None, "vcpus": []}
+                "devices": None, "vcpus": kvm_counters(self.process.pid)}
 
     def stats(self):
         """What mvm has counted up to now."""
