@@ -16,6 +16,8 @@ echo boot number $here
 [ $here -eq 0 ] || { echo after reboot cpus $(nproc); poweroff -f; }
 printf x | dd of=/dev/vdb bs=1 seek=$((127 * 512)) conv=fsync 2>/dev/null
 grep -q at-once /proc/cmdline && reboot -f
+cost() { echo cost $1 at $(cut -d. -f1 /proc/uptime) s; }
+cost start
 echo cpus $(nproc)
 waitnet eth0 30 >/dev/null; waitnet eth1 30 >/dev/null
 keeps() { # NAME DEVICE
@@ -23,13 +25,16 @@ keeps() { # NAME DEVICE
         --filename=$2 >/dev/null && echo $1 verified
 }
 keeps pci /dev/vda; keeps mmio /dev/vdc; keeps ide /dev/sda; keeps nvme /dev/nvme0n1
+cost disks
 ping -q -I eth1 -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/e1000 lost \1/p'
 ping -q -c 10 -i 0.1 10.0.2.2 | sed -n 's/.* \([0-9]*\)% packet loss.*/ping lost \1/p; s/.*avg.* = [0-9.]*.\([0-9.]*\).*/cost ping \1 ms/p'
+cost pings
 for cpu in /sys/devices/system/cpu/cpu[1-9]; do
     [ -e $cpu ] || continue
     echo 0 >$cpu/online && echo 1 >$cpu/online || echo trouble $cpu
 done
 echo cpus again $(nproc)
+cost offline
 echo l >/proc/sysrq-trigger
 sleep 1
 sed 's/^/irq: /' /proc/interrupts
@@ -59,6 +64,7 @@ on() {
     for disk in pci mmio ide nvme; do truncate -s 2M "$LAB_TMP/$name.$disk"; done
     cp "$script" "$LAB_TMP/$name.script"
     truncate -s 64K "$LAB_TMP/$name.script"
+    began=$(cut -d. -f1 /proc/uptime)
     guest_run "$name" 300 "$mvm" --irqchip="$1" --cpus="$2" --memory=512M \
         --blk=virtio:"$LAB_TMP/$name.pci" --blk=virtio:"$LAB_TMP/$name.script" \
         --blk=virtio:"$LAB_TMP/$name.mmio",transport=mmio --net=virtio:user --rng=virtio \
@@ -69,7 +75,8 @@ on() {
     case $3 in
     *again* | *at-once*) like "$text" "^after reboot cpus $2\$" "$name: it reboots in place, and comes up with all CPUs" ;;
     esac
-    diag "$(printf '%s\n' "$text" | sed -n "s/^cost /$name: /p")"
+    # What took long, should it: the guest says how long it was up at each step.
+    diag "$(printf '%s\n' "$text" | sed -n "s/^cost /$name: /p")" "$name: $(($(cut -d. -f1 /proc/uptime) - began)) s"
 }
 
 full() {
