@@ -82,7 +82,7 @@ static int allow_data(scmp_filter_ctx filter, int number)
 /* A thread's own policy, as event_loop_took() has it; nobody else's. */
 static int allow_own_policy(scmp_filter_ctx filter)
 {
-	const struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0);
+	const struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0, 0);
 	int err = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_getscheduler), 1, own);
 
 	return err ? err
