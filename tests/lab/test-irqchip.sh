@@ -21,7 +21,7 @@ cost start
 echo cpus $(nproc)
 waitnet eth0 30 >/dev/null; waitnet eth1 30 >/dev/null
 keeps() { # NAME DEVICE
-    fio --name=v --size=2M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal \
+    fio --name=v --size=512K --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal \
         --filename=$2 >/dev/null && echo $1 verified
 }
 keeps pci /dev/vda; keeps mmio /dev/vdc; keeps ide /dev/sda; keeps nvme /dev/nvme0n1
