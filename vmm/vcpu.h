@@ -82,8 +82,9 @@ struct vcpu_set {
 	void *opaque;
 	const struct vcpu_irq_ops *irq; /* NULL: the interrupt chips are KVM's */
 	void *irq_chip;
-	struct kvm_coalesced_mmio_ring
-		*posted;	     /* in the first vCPU's mapping; NULL: nothing is held back */
+	/* In the first vCPU's mapping; NULL: nothing is held back. */
+	struct kvm_coalesced_mmio_ring *posted;
+	uint32_t posted_places;
 	pthread_mutex_t posted_lock; /* held around what posted writes do; before owners' locks */
 	/* Guards the fields below and every vcpu.parked; a leaf. */
 	pthread_mutex_t lock;
@@ -142,8 +143,7 @@ void vcpu_kick_destroy(struct vcpu *vcpu);
 bool vcpu_enter(struct vcpu *vcpu);
 void vcpu_leave(struct vcpu *vcpu);
 
-/* ---- posted writes: vcpu_posted.c, for vcpu.c -------------------------------------------------
- */
+/* ---- posted writes: vcpu_posted.c, for vcpu.c ------------------------------------------------ */
 
 void vcpu_posted_init(struct vcpu_set *set); /* once the first vCPU is mapped */
 /* Does all that were held back before the exit, or the end, of a vCPU. Its thread. */

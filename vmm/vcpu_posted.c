@@ -13,8 +13,13 @@
 
 void vcpu_posted_init(struct vcpu_set *set)
 {
-	if (set->kvm->posted_offset)
-		set->posted = (void *)((uint8_t *)set->vcpu[0].run + set->kvm->posted_offset);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (!set->kvm->posted_offset)
+		return;
+	set->posted = (void *)((uint8_t *)set->vcpu[0].run + set->kvm->posted_offset);
+	set->posted_places =
+		(uint32_t)((page - sizeof(*set->posted)) / sizeof(set->posted->coalesced_mmio[0]));
 }
 
 static void serve_one(struct vcpu_set *set, const struct kvm_coalesced_mmio *write)
@@ -34,17 +39,15 @@ static void serve_one(struct vcpu_set *set, const struct kvm_coalesced_mmio *wri
 void vcpu_posted_serve(struct vcpu_set *set)
 {
 	struct kvm_coalesced_mmio_ring *ring = set->posted;
-	uint32_t size, first;
+	uint32_t first;
 
 	if (!ring || __atomic_load_n(&ring->first, __ATOMIC_ACQUIRE) ==
 			     __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE))
 		return;
-	size = (uint32_t)(((size_t)sysconf(_SC_PAGESIZE) - sizeof(*ring)) /
-			  sizeof(ring->coalesced_mmio[0]));
 	pthread_mutex_lock(&set->posted_lock);
 	while ((first = ring->first) != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
 		serve_one(set, &ring->coalesced_mmio[first]);
-		__atomic_store_n(&ring->first, (first + 1) % size, __ATOMIC_RELEASE);
+		__atomic_store_n(&ring->first, (first + 1) % set->posted_places, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&set->posted_lock);
 }

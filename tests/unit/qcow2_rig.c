@@ -365,9 +365,9 @@ void qrig_disk_compare(struct qrig_disk *d)
 	uint8_t *buf = malloc(d->size);
 
 	cr_assert_eq(qrig_pread(d->image, 0, buf, d->size), 0);
+	/* An assertion for each byte is half of the test's time. */
 	for (uint64_t i = 0; i < d->size; i++) {
-		if (buf[i] !=
-		    d->bytes[i]) /* an assertion for each byte is half of the test's time */
+		if (buf[i] != d->bytes[i])
 			cr_assert_fail("byte 0x%llx differs", (unsigned long long)i);
 	}
 	free(buf);
