@@ -29,6 +29,7 @@ struct boot_range {
 
 /* virtio-mmio slots that the ACPI tables can announce: 4 KiB of registers and a line each. */
 #define BOOT_VMMIO_SLOTS 16
+#define BOOT_UARTS	 4
 
 /* What the kernel is told of the machine; filled by vmm/ from its memory map and config. */
 struct boot_platform {
@@ -41,9 +42,9 @@ struct boot_platform {
 	uint32_t io_size;
 	uint32_t ioapic_base, lapic_base;
 	uint16_t acpi_pio; /* base of sleep control (+0), sleep status (+1), reset (+2) registers */
-	uint16_t panic_pio; /* pvpanic's port */
-	uint16_t uart_pio;  /* COM1, 0 if there is none */
-	unsigned uart_irq;
+	uint16_t panic_pio;	       /* pvpanic's port */
+	uint16_t uart_pio[BOOT_UARTS]; /* COM1 and up, 0: there is none */
+	uint8_t uart_irq[BOOT_UARTS];
 	uint32_t vmmio_base; /* slot n has its registers at vmmio_base + n * 0x1000 */
 	uint32_t vmmio_mask; /* bit n: slot n is there */
 	uint8_t vmmio_gsi[BOOT_VMMIO_SLOTS];

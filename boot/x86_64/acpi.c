@@ -39,7 +39,8 @@ struct acpi_params {
 	uint32_t io_base, io_size;
 	uint32_t ecam_base, ecam_buses;
 	uint32_t acpi_pio, panic_pio;
-	uint32_t uart_pio, uart_irq;
+	uint16_t uart_pio[BOOT_UARTS];
+	uint8_t uart_irq[BOOT_UARTS];
 	uint32_t vmmio_base, vmmio_mask;
 	uint8_t vmmio_gsi[BOOT_VMMIO_SLOTS];
 };
@@ -268,13 +269,13 @@ static void build_params(struct builder *b, const struct boot_platform *p)
 		.ecam_buses = p->ecam_buses,
 		.acpi_pio = p->acpi_pio,
 		.panic_pio = p->panic_pio,
-		.uart_pio = p->uart_pio,
-		.uart_irq = p->uart_irq,
 		.vmmio_base = p->vmmio_base,
 		.vmmio_mask = p->vmmio_mask,
 	};
 
 	memcpy(params.vmmio_gsi, p->vmmio_gsi, sizeof(params.vmmio_gsi));
+	memcpy(params.uart_pio, p->uart_pio, sizeof(params.uart_pio));
+	memcpy(params.uart_irq, p->uart_irq, sizeof(params.uart_irq));
 	memcpy(b->area + ACPI_PARAMS_BASE - ACPI_AREA_BASE, &params, sizeof(params));
 }
 

@@ -21,10 +21,10 @@
 #define ACPI_PARAM_ECAM_BUSES 0x24
 #define ACPI_PARAM_ACPI_PIO   0x28
 #define ACPI_PARAM_PANIC_PIO  0x2C
-#define ACPI_PARAM_UART_PIO   0x30
-#define ACPI_PARAM_UART_IRQ   0x34
-#define ACPI_PARAM_VMMIO_BASE 0x38
-#define ACPI_PARAM_VMMIO_MASK 0x3C
-#define ACPI_PARAM_VMMIO_GSI  0x40
+#define ACPI_PARAM_UART_PIO   0x30 /* four of two bytes */
+#define ACPI_PARAM_UART_IRQ   0x38 /* four of one byte */
+#define ACPI_PARAM_VMMIO_BASE 0x3C
+#define ACPI_PARAM_VMMIO_MASK 0x40
+#define ACPI_PARAM_VMMIO_GSI  0x44
 
 #endif

@@ -20,7 +20,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MVM", "MVM", 1)
         Offset (ACPI_PARAM_ECAM_BUSES), ECMN, 32,
         Offset (ACPI_PARAM_ACPI_PIO),   SLPP, 32,
         Offset (ACPI_PARAM_PANIC_PIO),  PNCP, 32,
-        Offset (ACPI_PARAM_UART_PIO),   UARP, 32,
+        Offset (ACPI_PARAM_UART_PIO),   UARP, 64,
         Offset (ACPI_PARAM_UART_IRQ),   UARI, 32,
         Offset (ACPI_PARAM_VMMIO_BASE), VMIB, 32,
         Offset (ACPI_PARAM_VMMIO_MASK), VMIM, 32,
@@ -170,30 +170,57 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "MVM", "MVM", 1)
             }
         }
 
-        // 16550A
+        // 16550A, port Arg0: present?
+        Method (USTA, 1, NotSerialized)
+        {
+            Return (STAT ((UARP >> (Arg0 << 4)) & 0xFFFF))
+        }
+
+        // … and where. COM1 and COM3 have one line, COM2 and COM4 another.
+        Method (UCRS, 1, Serialized)
+        {
+            Name (RBUF, ResourceTemplate ()
+            {
+                IO (Decode16, 0, 0, 1, 8, PORT)
+                Interrupt (ResourceConsumer, Edge, ActiveHigh, Shared, , , LINE) { 0 }
+            })
+            CreateWordField (RBUF, PORT._MIN, PORB)
+            CreateWordField (RBUF, PORT._MAX, PORX)
+            CreateDWordField (RBUF, LINE._INT, LINI)
+            Local0 = (UARP >> (Arg0 << 4)) & 0xFFFF
+            PORB = Local0
+            PORX = Local0
+            LINI = (UARI >> (Arg0 << 3)) & 0xFF
+            Return (RBUF)
+        }
+
         Device (COM1)
         {
             Name (_HID, EisaId ("PNP0501"))
             Name (_UID, 1)
-            Method (_STA, 0, NotSerialized)
-            {
-                Return (STAT (UARP))
-            }
-            Method (_CRS, 0, Serialized)
-            {
-                Name (RBUF, ResourceTemplate ()
-                {
-                    IO (Decode16, 0, 0, 1, 8, PORT)
-                    Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive, , , LINE) { 0 }
-                })
-                CreateWordField (RBUF, PORT._MIN, PORB)
-                CreateWordField (RBUF, PORT._MAX, PORX)
-                CreateDWordField (RBUF, LINE._INT, LINI)
-                PORB = UARP
-                PORX = UARP
-                LINI = UARI
-                Return (RBUF)
-            }
+            Method (_STA) { Return (USTA (0)) }
+            Method (_CRS) { Return (UCRS (0)) }
+        }
+        Device (COM2)
+        {
+            Name (_HID, EisaId ("PNP0501"))
+            Name (_UID, 2)
+            Method (_STA) { Return (USTA (1)) }
+            Method (_CRS) { Return (UCRS (1)) }
+        }
+        Device (COM3)
+        {
+            Name (_HID, EisaId ("PNP0501"))
+            Name (_UID, 3)
+            Method (_STA) { Return (USTA (2)) }
+            Method (_CRS) { Return (UCRS (2)) }
+        }
+        Device (COM4)
+        {
+            Name (_HID, EisaId ("PNP0501"))
+            Name (_UID, 4)
+            Method (_STA) { Return (USTA (3)) }
+            Method (_CRS) { Return (UCRS (3)) }
         }
 
         // CMOS RTC

@@ -25,19 +25,7 @@ struct uart {
 	uint16_t port;
 };
 
-/* COM1 to COM4, where every PC has them. */
-static const struct {
-	uint16_t port;
-	uint8_t irq;
-	const char *name;
-} places[] = {
-	{ LAYOUT_UART_PIO, LAYOUT_UART_IRQ, "uart0" },
-	{ 0x2f8, 3, "uart1" },
-	{ 0x3e8, 4, "uart2" },
-	{ 0x2e8, 3, "uart3" },
-};
-
-#define PLACES (sizeof(places) / sizeof(places[0]))
+static const char *const names[LAYOUT_UARTS] = { "uart0", "uart1", "uart2", "uart3" };
 
 /* ---- the chip's pins; lock held -------------------------------------------------------------- */
 
@@ -237,7 +225,7 @@ static int plug(struct uart *uart, const struct device_config *config, struct er
 		.opaque = uart,
 	};
 	const struct bus_range range = {
-		.name = places[config->index].name,
+		.name = names[config->index],
 		.base = uart->port,
 		.size = UART_PORTS,
 		.ops = &bus_ops,
@@ -267,15 +255,15 @@ static int uart_create(struct device_host *host, const struct device_config *con
 	struct uart *uart;
 	int err;
 
-	if (config->index >= PLACES)
-		return error_set(e, -ENOSPC, "a PC has %zu serial ports and no more", PLACES);
+	if (config->index >= LAYOUT_UARTS)
+		return error_set(e, -ENOSPC, "a PC has %u serial ports and no more", LAYOUT_UARTS);
 	uart = calloc(1, sizeof(*uart));
 	if (!uart)
 		return error_set(e, -ENOMEM, "out of memory");
 	pthread_mutex_init(&uart->lock, NULL);
 	device_init(&uart->dev, &device_ops, host, config);
-	uart->port = places[config->index].port;
-	irq_line_init(&uart->irq, host->irq, places[config->index].irq);
+	uart->port = LAYOUT_UART_PIO(config->index);
+	irq_line_init(&uart->irq, host->irq, LAYOUT_UART_IRQ(config->index));
 	uart->irq.account = uart->dev.account;
 	uart_init(&uart->chip, &pins, uart);
 	err = plug(uart, config, e);

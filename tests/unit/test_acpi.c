@@ -141,6 +141,7 @@ Test(acpi, parameter_block_holds_the_platform)
 	rig.platform.vmmio_base = 0xf0000000;
 	rig.platform.vmmio_mask = 0x8001;
 	rig.platform.vmmio_gsi[15] = 12;
+	rig.platform.uart_pio[2] = 0;
 	build(&rig);
 	p = memory_map(&rig.memory, ACPI_PARAMS_BASE, ACPI_PARAMS_SIZE, 8);
 	memcpy(&v64, p + ACPI_PARAM_MEM64_BASE, 8);
@@ -149,8 +150,10 @@ Test(acpi, parameter_block_holds_the_platform)
 	cr_assert_eq(v64, 0x5600000000);
 	memcpy(&v32, p + ACPI_PARAM_ECAM_BASE, 4);
 	cr_assert_eq(v32, 0xe0000000);
-	memcpy(&v32, p + ACPI_PARAM_UART_PIO, 4);
-	cr_assert_eq(v32, 0x3f8);
+	memcpy(&v64, p + ACPI_PARAM_UART_PIO, 8);
+	cr_assert_eq(v64, 0x02e8000002f803f8, "no third port");
+	memcpy(&v32, p + ACPI_PARAM_UART_IRQ, 4);
+	cr_assert_eq(v32, 0x03040304);
 	memcpy(&v32, p + ACPI_PARAM_VMMIO_MASK, 4);
 	cr_assert_eq(v32, 0x8001);
 	cr_assert_eq(p[ACPI_PARAM_VMMIO_GSI + 15], 12);

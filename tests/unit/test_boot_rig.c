@@ -29,8 +29,10 @@ void boot_rig_init(struct boot_rig *rig, uint64_t ram)
 			.lapic_base = LAYOUT_LAPIC,
 			.acpi_pio = LAYOUT_ACPI_PIO,
 			.panic_pio = LAYOUT_PANIC_PIO,
-			.uart_pio = LAYOUT_UART_PIO,
-			.uart_irq = LAYOUT_UART_IRQ,
+			.uart_pio = { LAYOUT_UART_PIO(0), LAYOUT_UART_PIO(1), LAYOUT_UART_PIO(2),
+				      LAYOUT_UART_PIO(3) },
+			.uart_irq = { LAYOUT_UART_IRQ(0), LAYOUT_UART_IRQ(1), LAYOUT_UART_IRQ(2),
+				      LAYOUT_UART_IRQ(3) },
 		},
 		.config = {
 			.kernel = "kernel",

@@ -30,8 +30,9 @@
 /* Ports. PCI I/O BARs live above the fixed ones. */
 #define LAYOUT_PCI_IO_BASE  0x6000u
 #define LAYOUT_PCI_IO_SIZE  0xa000u
-#define LAYOUT_UART_PIO	    0x3f8u
-#define LAYOUT_UART_IRQ	    4u
+#define LAYOUT_UARTS	    4u /* COM1 to COM4, where every PC has them */
+#define LAYOUT_UART_PIO(n)  (((n)&2 ? 0x3e8u : 0x3f8u) - ((n)&1 ? 0x100u : 0u))
+#define LAYOUT_UART_IRQ(n)  ((n)&1 ? 3u : 4u)
 #define LAYOUT_PIC1_PIO	    0x20u
 #define LAYOUT_PIC2_PIO	    0xa0u
 #define LAYOUT_ELCR_PIO	    0x4d0u

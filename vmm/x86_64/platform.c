@@ -108,8 +108,6 @@ struct boot_platform platform_describe(const struct pci_windows *windows, unsign
 		.lapic_base = LAYOUT_LAPIC,
 		.acpi_pio = LAYOUT_ACPI_PIO,
 		.panic_pio = LAYOUT_PANIC_PIO,
-		.uart_pio = answers(pio, LAYOUT_UART_PIO) ? LAYOUT_UART_PIO : 0,
-		.uart_irq = LAYOUT_UART_IRQ,
 		.nranges = 3,
 		.range = { { LAYOUT_IOAPIC, 0x1000, 2 },
 			   { LAYOUT_LAPIC, 0x1000, 2 },
@@ -121,5 +119,11 @@ struct boot_platform platform_describe(const struct pci_windows *windows, unsign
 	_Static_assert(BOOT_VMMIO_SLOTS == MMIO_SLOTS, "ACPI has a node for each slot");
 	_Static_assert(MMIO_SLOTS * MMIO_SLOT_SIZE <= LAYOUT_MMIO_SIZE, "slots fit");
 	memcpy(platform.vmmio_gsi, slots->gsi, sizeof(platform.vmmio_gsi));
+	_Static_assert(BOOT_UARTS == LAYOUT_UARTS, "ACPI has a node for each serial port");
+	for (unsigned i = 0; i < LAYOUT_UARTS; i++) {
+		if (answers(pio, LAYOUT_UART_PIO(i)))
+			platform.uart_pio[i] = LAYOUT_UART_PIO(i);
+		platform.uart_irq[i] = LAYOUT_UART_IRQ(i);
+	}
 	return platform;
 }
