@@ -138,19 +138,8 @@ static void keep(struct console *c, const uint8_t *buf, size_t len)
 static void process_receive(struct virtio_queue *q, struct virtq_chain **chains, unsigned n)
 {
 	struct console *c = console_of(q->v);
-	bool good = true;
 
-	for (unsigned i = 0; i < n; i++) {
-		if (good && chains[i]->writable.len == 0) {
-			virtio_queue_break(q, "receive buffer with nothing to write to");
-			good = false;
-		}
-		if (good)
-			chain_fifo_put(&c->rx, chains[i]);
-		else
-			virtio_queue_push(q, chains[i], 0); /* to the pool: the queue is broken */
-	}
-	if (c->nkept && good) {
+	if (virtio_queue_stock(q, chains, n, &c->rx, 1) && c->nkept) {
 		size_t done = fill(c, q, c->kept, c->nkept);
 
 		keep(c, c->kept + done, c->nkept - done);

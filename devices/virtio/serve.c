@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "devices/virtio/chain_fifo.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/trace.h"
 
@@ -43,6 +44,25 @@ void virtio_queue_push(struct virtio_queue *q, struct virtq_chain *chain, uint32
 	account_add(q->v->dev.account, ACCOUNT_BYTES_IN, written);
 	account_end(q->v->dev.account, chain->taken);
 	virtq_push(&q->ring, chain, written);
+}
+
+bool virtio_queue_stock(struct virtio_queue *q, struct virtq_chain **chains, unsigned n,
+			struct chain_fifo *fifo, size_t least)
+{
+	bool good = true;
+
+	for (unsigned i = 0; i < n; i++) {
+		chains[i]->taken = 0;
+		if (good && chains[i]->writable.len < least) {
+			virtio_queue_break(q, "buffer too small for what it is for");
+			good = false;
+		}
+		if (good)
+			chain_fifo_put(fifo, chains[i]);
+		else
+			virtio_queue_push(q, chains[i], 0); /* to the pool: the queue is broken */
+	}
+	return good;
 }
 
 void virtio_queue_publish(struct virtio_queue *q)

@@ -29,6 +29,7 @@
 
 #define VIRTIO_BIT(n) (1ull << (n))
 
+struct chain_fifo;
 struct virtio_device;
 struct virtio_queue;
 
@@ -223,6 +224,12 @@ void virtio_device_fini(struct virtio_device *v);
 
 /* With q->lock held. */
 void virtio_queue_push(struct virtio_queue *q, struct virtq_chain *chain, uint32_t written);
+/*
+ * Of process(): buffers for what is yet to come go into the fifo, and how long they wait there is
+ * no latency. One that is smaller than `least` bytes breaks the queue: false.
+ */
+bool virtio_queue_stock(struct virtio_queue *q, struct virtq_chain **chains, unsigned n,
+			struct chain_fifo *fifo, size_t least);
 void virtio_queue_publish(struct virtio_queue *q);
 /* Has the queue looked at again by its loop; no lock needed. */
 void virtio_queue_kick(struct virtio_queue *q);

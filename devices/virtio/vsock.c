@@ -12,23 +12,6 @@
 /* ---- queues ---------------------------------------------------------------------------------- */
 
 /* Buffers that the driver fills the queue with, for us to keep until there is something to say. */
-static void process_buffers(struct virtio_queue *q, struct virtq_chain **chains, unsigned n,
-			    struct chain_fifo *fifo, size_t least)
-{
-	bool good = true;
-
-	for (unsigned i = 0; i < n; i++) {
-		if (good && chains[i]->writable.len < least) {
-			virtio_queue_break(q, "buffer too small for what it is for");
-			good = false;
-		}
-		if (good)
-			chain_fifo_put(fifo, chains[i]);
-		else
-			virtio_queue_push(q, chains[i], 0); /* to the pool: the queue is broken */
-	}
-}
-
 /*
  * Packets are taken as long as there is room for the reset that each may call for. (Section
  * 5.10.6.1: a device may stop here when the driver gives it no buffers, but not before it has used
@@ -60,7 +43,7 @@ static void process(struct virtio_queue *q, struct virtq_chain **chains, unsigne
 
 	switch (q->index) {
 	case VSOCK_RXQ:
-		process_buffers(q, chains, n, &s->rx, sizeof(struct virtio_vsock_hdr) + 1);
+		virtio_queue_stock(q, chains, n, &s->rx, sizeof(struct virtio_vsock_hdr) + 1);
 		vsock_pump(s);
 		break;
 	case VSOCK_TXQ:
@@ -69,7 +52,7 @@ static void process(struct virtio_queue *q, struct virtq_chain **chains, unsigne
 		take_packets(s, q);
 		break;
 	case VSOCK_EVENTQ:
-		process_buffers(q, chains, n, &s->events, sizeof(struct virtio_vsock_event));
+		virtio_queue_stock(q, chains, n, &s->events, sizeof(struct virtio_vsock_event));
 		break;
 	}
 }

@@ -34,6 +34,7 @@ struct vrig *vrig_create(void)
 	cr_assert_eq(event_loop_start(r->loop, &e), 0);
 	r->host.memory = &r->memory;
 	r->host.loop = r->loop;
+	r->host.accounts = accounts_create();
 	r->host.pio = bus_create("pio");
 	r->host.mmio = bus_create("mmio");
 	r->host.irq = irq_create(&fake_chip_ops, &r->chip, &e);
@@ -55,6 +56,7 @@ void vrig_destroy(struct vrig *r)
 	bus_destroy(r->host.mmio);
 	bus_destroy(r->host.pio);
 	event_loop_destroy(r->loop);
+	accounts_destroy(r->host.accounts);
 	memory_destroy(&r->memory);
 	free(r);
 }
