@@ -8,7 +8,8 @@
  * - the bus counts exits, for the owner of the range (struct bus_range.account);
  * - irq counts interrupts, for the owner of the line or message (irq_line/irq_msi.account);
  * - event loops, block engines and net backends count the system calls they make, if they were
- *   given an account (event_loop_account(), block_queue_config.account, net_queue_account());
+ *   given an account (event_loop_account(), block_queue_config.account, net_queue_account()), and
+ *   VFIO those that pass on a register access;
  * - a device counts requests (account_begin(), account_end()), bytes, copies and its doorbells:
  *   eventfds that the guest rings by way of KVM are given to account_watch_kicks(), which costs
  *   nothing while it runs.

@@ -12,6 +12,7 @@
 #include <linux/pci_regs.h>
 
 #include "devices/vfio/function.h"
+#include "vmm/account.h"
 
 #define ROM_MOST (16u << 20) /* what a ROM's register can name */
 
@@ -23,6 +24,8 @@ static uint64_t region_read(void *opaque, uint64_t offset, unsigned size)
 	struct vfio_device *vd = b->vf->vd;
 	uint64_t value = 0;
 
+	vfio_interrupts_settle(b->vf);
+	account_add(b->vf->dev.account, ACCOUNT_SYSCALLS, 1);
 	if (vd->ops->read(vd, b->region, offset, &value, size))
 		return ~0ull;
 	return value;
@@ -33,6 +36,8 @@ static void region_write(void *opaque, uint64_t offset, unsigned size, uint64_t 
 	const struct vfio_bar *b = opaque;
 	struct vfio_device *vd = b->vf->vd;
 
+	vfio_interrupts_settle(b->vf);
+	account_add(b->vf->dev.account, ACCOUNT_SYSCALLS, 1);
 	vd->ops->write(vd, b->region, offset, &value, size);
 }
 

@@ -28,8 +28,9 @@ struct vfio_interrupts {
 	int32_t *fd;	  /* room for all vectors of a call */
 	unsigned vectors; /* size of both */
 	/* INTx */
-	int trigger, resample;		      /* eventfds; -1: no pin */
-	struct event_source resample_by_hand; /* where VFIO does not take an eventfd to unmask */
+	int trigger, resample; /* eventfds; -1: no pin */
+	bool by_hand;	       /* atomic: VFIO does not take an eventfd to unmask */
+	struct event_source resample_by_hand;
 	struct log_limit failed;
 };
 
@@ -40,6 +41,12 @@ void vfio_interrupts_update(struct vfio_function *vf);
 /* None, whatever the guest wants. */
 void vfio_interrupts_disable(struct vfio_function *vf);
 void vfio_interrupts_unmasked(struct vfio_function *vf, unsigned vector);
+/*
+ * Before an access of the guest's that is an exit: its end of interrupt, which came before, has
+ * unmasked the line. What a device raises while VFIO has the line masked may be lost: mtty, for
+ * one, does not look again when it is unmasked.
+ */
+void vfio_interrupts_settle(struct vfio_function *vf);
 
 /* ---- bars.c ---------------------------------------------------------------------------------- */
 

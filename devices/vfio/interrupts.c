@@ -31,24 +31,35 @@ static void signal_eventfd(int fd)
 		return; /* full: signalled already */
 }
 
-static void drain(int fd)
+/* True if it was signalled. */
+static bool drain(int fd)
 {
 	uint64_t count;
 
-	if (fd >= 0 && read(fd, &count, sizeof(count)) < 0)
-		return; /* nothing in it */
+	return fd >= 0 && read(fd, &count, sizeof(count)) > 0;
 }
 
 /* ---- INTx ------------------------------------------------------------------------------------ */
 
 /* The guest has served the line: the hardware may raise it again. */
+static void unmask_if_served(struct vfio_function *vf)
+{
+	pthread_mutex_lock(&vf->irq.lock);
+	if (drain(vf->irq.resample))
+		set(vf, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, NULL);
+	pthread_mutex_unlock(&vf->irq.lock);
+}
+
 static void resample_by_hand(void *opaque, uint32_t events)
 {
-	struct vfio_function *vf = opaque;
-
 	(void)events;
-	drain(vf->irq.resample);
-	set(vf, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, NULL);
+	unmask_if_served(opaque);
+}
+
+void vfio_interrupts_settle(struct vfio_function *vf)
+{
+	if (__atomic_load_n(&vf->irq.by_hand, __ATOMIC_ACQUIRE))
+		unmask_if_served(vf);
 }
 
 /* VFIO masks the line when it signals; the guest's end of interrupt unmasks it. */
@@ -69,6 +80,7 @@ static int unmask_on_resample(struct vfio_function *vf)
 		.callback = resample_by_hand,
 		.opaque = vf,
 	};
+	__atomic_store_n(&q->by_hand, true, __ATOMIC_RELEASE);
 	return event_add(vf->dev.host->loop, &q->resample_by_hand);
 }
 

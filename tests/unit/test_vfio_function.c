@@ -78,6 +78,7 @@ Test(vfio_bars, what_is_not_mapped_is_read_and_written)
 {
 	struct vfio_rig *r = made();
 	uint64_t at = RIG_MEM32 + 0x4000;
+	struct account_block sum;
 
 	vcfg_write(r, PCI_BASE_ADDRESS_2, 4, at);
 	vcfg_write(r, PCI_BASE_ADDRESS_3, 4, 0x7000);
@@ -93,6 +94,9 @@ Test(vfio_bars, what_is_not_mapped_is_read_and_written)
 	mmio_write(r->pci, BAR0_AT + 0x2800, 4, 0xcafe);
 	cr_expect_eq(mmio_read(r->pci, BAR0_AT + 0x2800, 4), 0xcafe);
 	cr_expect_eq(r->hw->bar[0][0x2800], 0xfe);
+	account_read(r->dev->account, &sum);
+	cr_expect_eq(sum.value[ACCOUNT_SYSCALLS], r->hw->reads + r->hw->writes);
+	cr_expect_eq(sum.value[ACCOUNT_SYSCALLS], 6, "each is passed on by a call");
 	vfio_unmask(r, 1);
 	cr_expect_eq(r->hw->bar[0][0x2010], 0, "the table itself is ours");
 	vfio_rig_destroy(r);
@@ -214,6 +218,14 @@ Test(vfio_interrupts, devices_that_are_unmasked_by_hand)
 	signal_fd(r->vf->irq.resample);
 	r->vf->irq.resample_by_hand.callback(r->vf, EPOLLIN);
 	cr_expect_eq(r->hw->unmasks, 1);
+	/* The guest's next access does not overtake its end of interrupt, which the main thread has
+	 * yet to see. */
+	signal_fd(r->vf->irq.resample);
+	mmio_write(r->pci, BAR0_AT + 0x2800, 4, 1);
+	cr_expect_eq(r->hw->unmasks, 2);
+	mmio_read(r->pci, BAR0_AT + 0x2800, 4);
+	r->vf->irq.resample_by_hand.callback(r->vf, EPOLLIN);
+	cr_expect_eq(r->hw->unmasks, 2, "once for each end of interrupt");
 	vfio_rig_destroy(r);
 }
 

@@ -282,6 +282,7 @@ struct vfio_rig *vfio_rig_make(void)
 	cr_assert_not_null(r);
 	r->pci = rig_create();
 	r->pci->host.loop = event_loop_create("main", &e);
+	r->pci->host.accounts = accounts_create();
 	r->pci->host.mappings = mappings_create(&slot_ops, r, 4, 60);
 	r->hw = vfio_hw_make();
 	return r;
@@ -307,6 +308,7 @@ void vfio_rig_destroy(struct vfio_rig *r)
 	for (unsigned i = 0; i < 64; i++)
 		cr_expect_eq(r->slot[i].size, 0, "no memory slot stays");
 	mappings_destroy(r->pci->host.mappings);
+	accounts_destroy(r->pci->host.accounts);
 	event_loop_destroy(r->pci->host.loop);
 	rig_destroy(r->pci);
 	free(r->hw);
