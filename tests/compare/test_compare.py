@@ -232,9 +232,9 @@ class Configurations(unittest.TestCase):
         for m in models.load(os.path.join(HERE, "models.json")):
             self.assertNotIn(m.name, names)
             names.add(m.name)
-            self.assertIn(m.cls, ("blk", "net"))
+            self.assertIn(m.cls, ("blk", "console", "net"))
             self.assertEqual(bool(m.command), not m.flags)
-            self.assertIn(m.step, [None] if m.command else [s[0] for s in report.STEPS])
+            self.assertIn(m.step, [None] if m.command else [s[0] for s in models.STEPS])
             for need in m.needs:
                 self.assertIn(need.partition(":")[0], ("file", "shell", "probe"))
             for shell in filter(None, (m.prepare, m.restore)):
@@ -437,6 +437,53 @@ class Tool(unittest.TestCase):
         with open(os.path.join(self.tmp, "r.html"), encoding="utf-8") as f:
             self.check_page(f.read(), data, 10)
 
+    PORT = "port=--console=emulated --console=emulated:unix:{echo}"
+
+    def test_a_serial_port(self):
+        self.CONFIGS = [self.PORT]
+        more = "--workload=echo", "--rounds=1", "--warmup=0", "--json=-"
+        status, out, err = self.run_tool(*more)
+        self.assertEqual(status, 0, err)
+        found = json.loads(out)["analysis"][-1]["models"]["port"]
+        self.assertTrue(found["checked"])
+        self.assertEqual(found["metrics"]["exits_per_op"]["median"], 20, "of the second console")
+        for wrong, word in ("write", "the host received something else"), ("back", "reads something else than it wrote"):
+            shutil.rmtree(self.out)
+            status, _, err = self.run_tool(*more, env={"FAKE_WRONG": wrong})
+            self.assertEqual(status, 1)
+            self.assertIn(word, err)
+
+    def test_results_of_two_places(self):
+        self.assertEqual(self.run_tool()[0], 0)
+        disks, ports, path = self.out, os.path.join(self.tmp, "ports"), os.path.join(self.tmp, "all.html")
+        self.CONFIGS, self.out = [self.PORT], ports
+        self.assertEqual(self.run_tool("--workload=echo")[0], 0)
+
+        def of(*places):
+            done = subprocess.run([TOOL, "--json=-", "--report=" + path] + ["--from=" + place for place in places],
+                                  capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        status, out, err = of(disks, ports)
+        self.assertEqual(status, 0, err)
+        data = json.loads(out)
+        self.assertEqual([sorted(e["models"]) for e in data["analysis"]], [["new", "old"], ["port"]])
+        self.assertEqual(set(data["host"]["configurations"]), {"new", "old", "port"})
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.check_page(text, data)
+        self.assertRegex(text, "blk: 500 /s.*console: ")
+        self.assertIn("several have a port", of(ports, ports)[2])
+        self.assertIn("nowhere", of(disks, self.tmp + "/nowhere")[2])
+        with open(os.path.join(ports, "host.json"), "r+", encoding="utf-8") as f:
+            host = dict(json.load(f), kernel="another")
+            f.seek(0)
+            json.dump(host, f)
+            f.truncate()
+        status, _, err = of(disks, ports)
+        self.assertEqual(status, 2)
+        self.assertIn("not of the same kernel", err)
+
     def test_interrupted_by_a_person(self):
         process = self.start(env={"FAKE_SLEEP": "0.2"})
         end = time.monotonic() + 60
@@ -529,7 +576,7 @@ class Pictures(unittest.TestCase):
         rows = [('a "<b>', "virtio", s, True), ("c", None, statistic.summary([200]), False)]
         picture, other = svg.bars([("t", "/s", rows), ("other", "", rows[1:])])
         found = re.findall(r"<polygon class='(bar \w+)' points = '([^']*)'", picture)
-        self.assertEqual([kind for kind, _ in found], ["bar virtio", "bar mdev"])
+        self.assertEqual([kind for kind, _ in found], ["bar virtio", "bar peer"])
         widths = [max(xs) - min(xs) for xs in ([float(p.split(",")[0]) for p in points.split()] for _, points in found)]
         self.assertAlmostEqual(widths[1], 2 * widths[0], delta=0.2)
         self.assertRegex(picture, "a '&lt;b(>|&gt;)")

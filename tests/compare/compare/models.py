@@ -8,6 +8,16 @@ import shlex
 import shutil
 import subprocess
 
+# The evolution, step by step: a configuration's "step", its title, a caption, and who moves the data.
+STEPS = (
+    ("emulated", "emulated", "software plays the hardware, register by register", "mvm's thread"),
+    ("virtio", "virtio", "queues made for virtual machines; mvm serves them", "mvm's thread"),
+    ("vhost", "vhost", "the same queues; kernel, process or vDPA serves them", "kernel or process"),
+    ("vfio", "vfio", "the hardware itself, a whole function", "hardware"),
+    ("sriov", "SR-IOV", "the hardware, one of many virtual functions", "hardware"),
+    ("mdev", "mdev", "a device composed in software, one at a time", "host's driver"),
+)
+
 FLAG = re.compile(r"--(\w+)=(\w+)")
 
 
@@ -15,10 +25,10 @@ class Model:
     def __init__(self, name, cls, flags=(), step=None, label=None, needs=(), prepare=None, restore=None, command=None,
                  **more):
         self.name = name  # of the configuration
-        self.cls = cls  # which device the work is about: blk, net
+        self.cls = cls  # which device the work is about: blk, console, net
         self.flags = list(flags)
         self.command = command  # of another VMM, in words; mvm's is made of the flags
-        self.step = step  # where it stands in the evolution: emulated, virtio, vhost, vfio, sriov, mdev
+        self.step = step  # where it stands in the evolution; None for another VMM
         self.label = label or name
         self.needs = list(needs)
         self.prepare, self.restore = prepare, restore  # shell, before and after each VM

@@ -6,17 +6,9 @@ import os
 
 from . import measure, svg
 from .export import human, main_metric, opened, shown
+from .models import STEPS
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-
-STEPS = (
-    ("emulated", "emulated", "software plays the hardware, register by register"),
-    ("virtio", "virtio", "queues made for virtual machines; mvm serves them"),
-    ("vhost", "vhost", "the same queues; kernel, process or vDPA serves them"),
-    ("vfio", "vfio", "the hardware itself, a whole function"),
-    ("sriov", "SR-IOV", "the hardware, one of many virtual functions"),
-    ("mdev", "mdev", "a device composed in software, one at a time"),
-)
 
 # What a model gives up for what it gains. True of the model, not of one measurement.
 GIVES_UP = (
@@ -32,8 +24,7 @@ GIVES_UP = (
      "no: memory is pinned where it does DMA", "the host's driver of the device"),
 )
 
-SERVERS = {"emulated": "mvm's thread", "virtio": "mvm's thread", "vhost": "kernel or process", "vfio": "hardware",
-           "sriov": "hardware", "mdev": "host's driver"}
+SERVERS = {key: server for key, _, _, server in STEPS}
 
 
 def esc(value):
@@ -119,8 +110,8 @@ def step_values(data, models, key, cls):
 
 def evolution(data, models):
     steps = []
-    for key, title, caption in STEPS:
-        lines = step_values(data, models, key, "blk") + step_values(data, models, key, "net")
+    for key, title, caption, _ in STEPS:
+        lines = [line for cls in ("blk", "net", "console") for line in step_values(data, models, key, cls)]
         absent = [m["why"] for m in data["plan"].get("not_here", []) if m["step"] == key]
         why = absent[0] if absent else "not part of this comparison"
         steps.append((key, title, caption, lines, why))
@@ -154,11 +145,12 @@ def arrows(steps, step):
     direct = step in ("vfio", "sriov", "mdev")
     result = [(0, 2, exits, "registers by exit (%s reads)" % human(get("pio_reads", "mmio_reads")))]
     if direct:
-        result.append((0, 3, 1, "doorbell and DMA, past everybody"))
+        # What its driver makes of software is reached by exits, where hardware is by its own pages.
+        result.append((0, 3, 0 if step == "mdev" and exits else 1, "doorbell and DMA, past everybody"))
     else:
         result.append((0, 1, get("kicks_ioeventfd"), "doorbells that KVM takes"))
         result.append((1, 3, get("wakeups"), "wake-ups of who serves"))
-    result.append((2, 3, get("syscalls"), "system calls of the data plane"))
+    result.append((2, 3, get("syscalls"), "system calls, registers passed on" if direct else "system calls of the data plane"))
     copied = get("bytes_copied", "bytes_copied_kernel")
     result.append((3, 0, 1 if copied else 0, "copy, %s in all" % human(copied, "B") if copied else "copy"))
     result.append((2, 1, get("irqs_ioctl", "irqs_line", "irqs_own", "irqs_irqfd"), "interrupts sent by mvm"))

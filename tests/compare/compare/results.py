@@ -100,6 +100,28 @@ def load(path):
     return {"plan": plan, "host": host, "runs": latest(read_runs(os.path.join(path, "runs.jsonl")))}
 
 
+def merge(parts):
+    """Results of several places as those of one comparison. ValueError: they do not belong together."""
+    first, *others = parts
+    data = {"plan": dict(first["plan"]), "host": dict(first["host"]), "runs": list(first["runs"])}
+    for part in others:
+        for key in ("kernel", "cpu", "virtualization", "mvm"):
+            if part["host"].get(key) != first["host"].get(key):
+                raise ValueError("%s and %s are not of the same %s" % (first["host"].get(key), part["host"].get(key), key))
+        for key in ("rounds", "seconds", "flags", "pin"):
+            if part["plan"][key] != first["plan"][key]:
+                raise ValueError("they were not made with the same %s" % key)
+        for key in ("models", "workloads", "not_here"):
+            names = {each["name"] for each in data["plan"][key]}
+            more = part["plan"].get(key, [])
+            if key == "models" and names & {each["name"] for each in more}:
+                raise ValueError("several have a %s" % ", ".join(sorted(names & {each["name"] for each in more})))
+            data["plan"][key] = data["plan"][key] + [each for each in more if each["name"] not in names]
+        data["host"]["configurations"] = {**data["host"].get("configurations", {}), **part["host"].get("configurations", {})}
+        data["runs"] += part["runs"]
+    return data
+
+
 def latest(runs):
     """A run that failed and was made again counts as it ended the last time."""
     found = {(r["round"], r["workload"], r["model"]): r for r in runs}

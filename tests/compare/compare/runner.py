@@ -24,6 +24,7 @@ CHECK_BYTES = 2 << 20  # known content that the guest reads
 WRITE_AT = 2 << 20  # where it writes a MiB of its own
 FIO_AT = 4 << 20  # what is behind is the work's
 DISK_BYTES = 64 << 20
+CHECKSUMS = {"blk": ("read", "wrote", "back"), "net": ("read", "wrote"), "console": ("wrote", "back")}  # what a guest says
 
 
 def kvm_counters(pid, debugfs="/sys/kernel/debug/kvm"):
@@ -46,6 +47,10 @@ class RunFailed(Exception):
 
 def known_bytes(count):
     return random.Random(79).randbytes(count)
+
+
+def known_lines():
+    return b"".join(b"%d\n" % (workloads.CONSOLE_FIRST + n) for n in range(workloads.CONSOLE_LINES))
 
 
 class Server(threading.Thread):
@@ -85,6 +90,36 @@ class Server(threading.Thread):
     def close(self):
         for s in self.sockets:
             s.close()
+
+
+class Echo(threading.Thread):
+    """On the other end of a guest's serial port, a unix socket of the VMM's: gives back what comes."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path, self.closed = path, False
+        self.begin = b""  # of what came
+
+    def run(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            while not self.closed:
+                try:
+                    s.connect(self.path)
+                    break
+                except OSError:
+                    time.sleep(0.05)  # the VMM is still starting
+            try:
+                while part := s.recv(65536):
+                    self.begin += part[:len(known_lines()) - len(self.begin)]
+                    s.sendall(part)
+            except OSError:
+                pass  # the VMM has gone
+
+    def digest(self):
+        return hashlib.sha256(self.begin).hexdigest()
+
+    def close(self):
+        self.closed = True
 
 
 class Host:
@@ -132,7 +167,7 @@ class Run:
         self.values = {}
         self.lines = []
         self.log = b""
-        self.process = self.iperf = self.server = None
+        self.process = self.iperf = self.server = self.echo = None
         self.stats_path = os.path.join(tmp, "stats")
         self.end = time.monotonic() + host.timeout * len(todo)
 
@@ -168,6 +203,10 @@ class Run:
             self.values["disk"] = self.make_disk()
         if "{tap}" in wanted:
             self.values.update(tap=self.host.make_tap(), host_ip=NET + ".1", guest_ip=NET + ".2/24")
+        if "{echo}" in wanted:
+            self.values["echo"] = os.path.join(self.tmp, "echo")
+            self.echo = Echo(self.values["echo"])
+            self.echo.start()
         if self.model.prepare:
             self.shell(self.model.prepare)
         if any(w.cls == "net" for w in self.workloads):
@@ -280,16 +319,22 @@ class Run:
         if not workload.check:
             return False
         sums = {what: value for what, _, value in (line.partition(" ") for line in said.get("checksum", []))}
-        for what in ("read", "wrote", "back") if workload.cls == "blk" else ("read", "wrote"):
+        for what in CHECKSUMS[workload.cls]:
             if sums.get(what, "") in ("", hashlib.sha256(b"").hexdigest()):
                 raise RunFailed("the guest has no data to compare: %s" % what)
+        if sums.get("back", sums["wrote"]) != sums["wrote"]:
+            raise RunFailed("the guest reads something else than it wrote")
+        if workload.cls == "console":
+            if sums["wrote"] != hashlib.sha256(known_lines()).hexdigest():
+                raise RunFailed("the guest wrote something else than was asked of it")
+            if self.echo and self.echo.digest() != sums["wrote"]:
+                raise RunFailed("the host received something else than the guest wrote")
+            return True
         known = hashlib.sha256(known_bytes(CHECK_BYTES)).hexdigest()
         # A disk that is not ours to fill (passed through) has what it has, the same before and after.
         ours = "disk" in self.values or self.server
         if ours and sums["read"] != known:
             raise RunFailed("the guest read something else than the host wrote: %s" % sums["read"])
-        if sums.get("back", sums["wrote"]) != sums["wrote"]:
-            raise RunFailed("the guest reads something else from the disk than it wrote")
         if self.server and self.server.received != sums["wrote"]:
             raise RunFailed("the host received something else than the guest sent")
         if "disk" in self.values and workload.cls == "blk":
@@ -321,7 +366,7 @@ class Run:
             raise RunFailed(str(e)) from e
         checked = self.check_data(workload, said)
         self.go()
-        return measure.measure(before, after, self.model.cls + "0", guest), checked
+        return measure.measure(before, after, device_of(self.model.cls), guest), checked
 
     def wait(self):
         try:
@@ -343,11 +388,18 @@ class Run:
             self.iperf.wait()
         if self.server:
             self.server.close()
+        if self.echo:
+            self.echo.close()
         if self.model.restore:
             try:
                 self.shell(self.model.restore)
             except (RunFailed, subprocess.TimeoutExpired) as e:
                 self.host.progress("  restoring %s: %s" % (self.model.name, e))
+
+
+def device_of(cls):
+    """The device that the work is about; the first console is the one that is talked on."""
+    return cls + ("1" if cls == "console" else "0")
 
 
 def facts(host, plan):

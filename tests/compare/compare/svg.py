@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 from .export import human
+from .models import STEPS
 
 ROW, LEFT, WIDTH = 30, 204, 590
 BOX_WIDTH, BOX_GAP, BOX_HEIGHT = 168, 26, 166
@@ -24,10 +25,10 @@ def svg(width, height, title, parts):
             "%s</svg>") % (width, height, html.escape(title), html.escape(title), "".join(parts))
 
 
-STEPS = ("emulated", "virtio", "vhost", "vfio", "sriov", "mdev")  # each with a colour of the page's
+KINDS = [key for key, *_ in STEPS] + ["peer"]  # of bars, each with a colour of the page's; a peer is another VMM
 # Colours that stand for the page's own until gnuplot is done: a number for what is drawn, an outline, text and lines.
 MARK = "#0102%02x"
-OUTLINE, INK = len(STEPS) + 1, len(STEPS) + 2
+OUTLINE, INK = len(KINDS) + 1, len(KINDS) + 2
 
 CHART = """reset
 set terminal svg size {width},{height} dynamic noenhanced font "sans-serif,13"
@@ -70,7 +71,7 @@ def chart_script(unit, rows, output):
         if is_base:
             length = s["median"]
             base = ["%.9g %.9g" % at for at in ((0, i - .27), (length, i - .27), (length, i + .27), (0, i + .27), (0, i - .27))]
-        kind = STEPS.index(step) + 1 if step in STEPS else len(STEPS)
+        kind = KINDS.index(step if step in KINDS else "peer") + 1
         data.append("%s %.9g %.9g %.9g %s %d" % (quoted(label), s["median"], s["q1"], s["q3"],
                                                  quoted(human(s["median"], unit)), int(MARK[1:] % kind, 16)))
     return CHART.format(width=WIDTH, height=len(rows) * ROW + 8, output=output, left=LEFT / WIDTH, most=most * 1.28,
@@ -89,7 +90,7 @@ def page_colours(picture, title):
         kind = int(m.group(2))
         if m.group(1) == "stroke":
             return "class='%s'" % ("whisker" if kind == INK else "outline")
-        return "class='bar %s'" % STEPS[kind - 1] if kind <= len(STEPS) else ""
+        return "class='bar %s'" % KINDS[kind - 1] if kind <= len(KINDS) else ""
 
     picture = re.sub(r"\b(fill|stroke)\s*=\s*['\"]rgb\(\s*1,\s*2,\s*(\d+)\)['\"]", painted, picture)
     return re.sub(r"<svg\s", '<svg role="img" aria-label="%s" ' % html.escape(title), picture, count=1).replace(

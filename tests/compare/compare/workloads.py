@@ -7,7 +7,7 @@ says its results in lines "result KEY VALUE". A VM may do several profiles, one 
 
 import re
 
-# Common to all: how the guest and mvm-compare take turns on the console, and which disk is meant.
+# Common to all: how the guest and mvm-compare take turns on the console, and which disk or port is meant.
 COMMON = r"""
 say() { echo "@compare $*"; }
 turn() { say "$1"; while read -r word; do [ "$word" = go ] && return; done; }
@@ -15,6 +15,13 @@ disk() {
     for d in /sys/block/vd* /sys/block/nvme*n* /sys/block/sd* /sys/block/hd*; do
         # A path of a multipath NVMe namespace (nvme0c0n1) has no node: what is written to its name is a file in memory.
         [ -b "/dev/${d##*/}" ] && [ "$(cat "$d/size")" -ge 2048 ] && { echo "/dev/${d##*/}"; return; }
+    done
+}
+port() {
+    # The first serial port is the one that is talked on; those of no type are names without a port.
+    for t in /sys/class/tty/hvc0 /sys/class/tty/ttyS[1-9]*; do
+        case $(cat "$t/type" 2>/dev/null || echo "$t") in 0 | *"*") continue ;; esac
+        [ -c "/dev/${t##*/}" ] && { echo "/dev/${t##*/}"; return; }
     done
 }
 percentiles() { sort -n | awk '{ v[NR] = $1 } END { if (NR) {
@@ -56,6 +63,41 @@ PINGPONG = r"""
 end=$(($(cut -d. -f1 /proc/uptime) + {seconds}))
 while ping -c 100 -A -W 1 {host_ip} 2>/dev/null; [ "$(cut -d. -f1 /proc/uptime)" -lt $end ]; do :; done |
     sed -n 's/.*time=\([0-9.]*\) ms.*/\1/p' | awk '{ print $1 * 1000 }' | percentiles
+"""
+
+# Behind the port is somebody who gives back what comes. Lines are numbers: 15 bytes, as many as
+# the queue of a 16550A surely takes (mtty's loses a sixteenth).
+CONSOLE_FIRST = 10**13
+CONSOLE_LINES = 64  # of which both sides know the checksum
+
+CONSOLE_CHECK = r"""
+d=$(port); [ -n "$d" ] || { say failed no port; exit 1; }
+say port "$d"
+stty -F "$d" raw -echo -crtscts clocal
+exec 3<>"$d" 4>/tmp/back
+stty raw -echo -crtscts clocal <&3
+n={console_first}
+there_and_back() {
+    echo $n >&3
+    read -r -t 20 back <&3 || { say failed "no answer from $d to $n"; exit 1; }
+    [ "$back" = $n ] || { say failed "$d gave back $back instead of $n"; exit 1; }
+    n=$((n + 1))
+}
+while [ $n -lt $(({console_first} + {console_lines})) ]; do there_and_back; echo "$back" >&4; done
+say checksum wrote $(seq {console_first} $((n - 1)) | sha256sum | cut -c1-64)
+say checksum back $(sha256sum </tmp/back | cut -c1-64)
+"""
+
+ECHO = r"""
+exec 4>/tmp/times
+end=$((${EPOCHREALTIME%.*} + {seconds})) now=0
+while [ "${now%.*}" -lt $end ]; do
+    begin=$EPOCHREALTIME
+    there_and_back
+    now=$EPOCHREALTIME
+    echo "$begin $now" >&4
+done
+awk '{ printf "%d\n", ($2 - $1) * 1000000 }' /tmp/times | percentiles
 """
 
 
@@ -164,8 +206,10 @@ PROFILES = {w.name: w for w in (
              ("iperf", parse_datagrams), "packet", more={"iperf": "-u -b 0 -l 64 -R"}),
     Workload("pingpong", "net", "a packet there and back, one at a time", NET_CHECK, PINGPONG,
              ("result", parse_results), "round trip"),
+    Workload("echo", "console", "a line of 15 bytes to a serial port and back, one at a time", CONSOLE_CHECK, ECHO,
+             ("result", parse_results), "round trip", more={"console_first": CONSOLE_FIRST, "console_lines": CONSOLE_LINES}),
 )}
-DEFAULTS = {"blk": ["randread-1", "randread-32"], "net": ["pingpong", "tcp-out"]}
+DEFAULTS = {"blk": ["randread-1", "randread-32"], "console": ["echo"], "net": ["pingpong", "tcp-out"]}
 
 
 def command(shell):
