@@ -123,7 +123,9 @@ compare: setup-bench ## compare all models on this build, in the lab; the report
 	tests/lab/run tests/compare/matrix-blk.sh; status=$$?; \
 		wait $$! || status=1; cat build/compare/net.tap; \
 		find build/lab/out/compare -maxdepth 1 -type f -exec cp {} build/compare/ \; ; \
-		echo "build/compare/blk.html, build/compare/net.html"; exit $$status
+		tests/compare/mvm-compare --from=build/lab/out/compare/blk --from=build/lab/out/compare/net \
+			--report=build/compare/report.html >/dev/null || status=1; \
+		echo "build/compare/report.html; its halves: blk.html and net.html"; exit $$status
 
 # ---- lint -------------------------------------------------------------------------------------
 
