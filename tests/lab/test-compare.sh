@@ -1,7 +1,7 @@
 #!/bin/sh
 # mvm-compare with real guests: two rings of virtio-blk and a card on a tap, one short round each, with the data
 # checked, and a page made of it. What the tool makes of numbers is tests/compare/test_compare.py's to test.
-# lab: timeout=600
+# lab: timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 ip link set lo up

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The console: 64 KiB typed into the guest arrive whole, output that nobody reads stops no guest, and each
 # kind of character backend carries a shell.
-# lab: timeout=600
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The first disk, checked from both sides: what the host wrote the guest reads, and the other way round.
-# lab: timeout=600
+# lab: timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -3,7 +3,7 @@
 # by ioeventfd, one qcow2 with doorbells by exit; data checked from both sides, nvme-cli and smartctl, the
 # controllers reset in each way and the driver taken away under load. Then a guest boots from a root on one, without
 # messages (INTx), and one with a single vCPU does without shadow doorbells.
-# lab: timeout=600
+# lab: timeout=400
 # shellcheck source=tests/lab/lib/lab.sh
 . "$LAB_DIR/lib/lab.sh"
 # shellcheck source=tests/lab/lib/disks.sh

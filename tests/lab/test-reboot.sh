@@ -1,6 +1,6 @@
 #!/bin/sh
 # Reboots Debian's kernel in place, by "reboot" and by panic=-1: the machine comes up again, with its disk.
-# lab: timeout=600
+# lab: timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

@@ -1,7 +1,7 @@
 #!/bin/sh
 # `mvm vfio` on a host with real drivers: the list against what the kernel says, binding and back, SR-IOV
 # of a NIC and of an NVMe controller, mediated devices, and refusals with the thing they refuse there.
-# lab: device=nvme-sriov,igb,e1000e,nvme modules=mtty timeout=600
+# lab: device=nvme-sriov,igb,e1000e,nvme modules=mtty timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

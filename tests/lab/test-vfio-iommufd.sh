@@ -1,7 +1,7 @@
 #!/bin/sh
 # An NVMe function by iommufd, on a kernel that has it: a guest's data, and mvm binds the function and gives it
 # back; then by groups on the same kernel, because it is told so.
-# lab: device=nvme modules=iommufd timeout=600
+# lab: device=nvme modules=iommufd timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

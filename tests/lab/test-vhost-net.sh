@@ -2,7 +2,7 @@
 # Kernel vhost-net with Linux's driver, two VMs at once: one with a tap of two queues over PCI and another
 # tap over MMIO, and a second VM that it talks to through a bridge. Filters, offloads, the number of
 # queues, the driver's going under load, a tap's being deleted, and who did the work.
-# lab: timeout=600
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

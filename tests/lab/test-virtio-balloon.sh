@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-balloon with Linux's driver: what the guest gives back, mvm's memory shrinks by; statistics; free
 # page reporting.
-# lab: timeout=500
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

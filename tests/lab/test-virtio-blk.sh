@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-blk and virtio-rng with Linux's drivers, by each transport and each ring, all in one guest: data checked
 # in the guest and from the host, the driver taken away and given back in between, once under load.
-# lab: timeout=600
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

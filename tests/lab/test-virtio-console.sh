@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-console with Linux's driver: a shell on hvc0 of a terminal, the terminal's size and its changes, 64 KiB
 # typed at once, and a terminal that nobody reads.
-# lab: timeout=600
+# lab: timeout=300
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

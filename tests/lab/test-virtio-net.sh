@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-net with Linux's driver, three cards in one guest: a tap with four queues and jumbo frames,
 # user-mode NAT, and over MMIO a tap by packed ring without mergeable buffers.
-# lab: timeout=600
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 . "$LAB_DIR/lib/net.sh"
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # virtio-vsock with Linux's driver and socat on both ends: 64 MiB each way with checksums, calls from both
 # sides, a slow reader, half-closed streams, refusals.
-# lab: timeout=600
+# lab: timeout=400
 . "$LAB_DIR/lib/lab.sh"
 
 mvm=$MVM_BUILD/mvm

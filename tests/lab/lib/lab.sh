@@ -6,7 +6,8 @@
 # script may use: TOP (the source tree), MVM_BUILD (the build tree), MVM_IMAGES (the default guest),
 # LAB_TMP (a scratch directory on tmpfs; the tail of every *.log in it is shown when the script
 # fails), LAB_OUT (a directory that outlives the lab), LAB_DEVICES (what the lab was started with),
-# LAB_KMOD (where lab_modules finds what it loads), LAB_TOOLS (with a directory for each tool asked for).
+# LAB_WORDS (for the
+# kernels of guests), LAB_KMOD (where lab_modules finds what it loads), LAB_TOOLS (with a directory for each tool asked for).
 # shellcheck shell=sh
 
 tap_count=0
@@ -132,11 +133,7 @@ guest_text() {
     tr -d '\r' <"$LAB_TMP/$1.log"
 }
 
-# What an --append of any guest begins with: without its tests of its own ciphers Linux starts a fifth sooner here, and no
-# test is about them.
-guest_words="cryptomgr.notests=1 initcall_blacklist=crypto_kdf108_init,jent_mod_init"
-
-# guest_start NAME SECONDS COMMAND...: start it, to be killed after three times the time, which is what it may
+# guest_start NAME SECONDS COMMAND...: start it (its --append begins with $LAB_WORDS), to be killed after three times the time, which is what it may
 # take where it has this machine's CPU to itself; or a while after its kernel has panicked, if that ends it not
 guest_start() {
     guest_name=$1
@@ -144,7 +141,7 @@ guest_start() {
     shift 2
     for guest_word; do
         shift
-        case $guest_word in --append=*) guest_word="--append=$guest_words ${guest_word#*=}" ;; esac
+        case $guest_word in --append=*) guest_word="--append=$LAB_WORDS ${guest_word#*=}" ;; esac
         set -- "$@" "$guest_word"
     done
     rm -f "$LAB_TMP/$guest_name.in" "$LAB_TMP/$guest_name.status"
