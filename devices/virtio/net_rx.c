@@ -274,10 +274,12 @@ static bool ask_for_buffers(struct net_pair *p)
 	return false;
 }
 
-/* Frames until there are no more, or no buffers, or it is another's turn. */
-static void turn(struct net_pair *p)
+/* Frames until there are no more, or no buffers, or it is another's turn. How much came, see
+ * net_turn_weight(). */
+static unsigned turn(struct net_pair *p)
 {
 	struct net_rx *rx = &p->rx;
+	unsigned came = 0;
 
 	for (unsigned n = 0; n < BUDGET && can_receive(p); n++) {
 		ssize_t len;
@@ -286,26 +288,32 @@ static void turn(struct net_pair *p)
 			if (ask_for_buffers(p))
 				continue;
 			net_receive_want(p->backend, false);
-			return;
+			return came;
 		}
 		if (!rx->last)
 			continue; /* what waited is delivered */
 		len = net_receive(p->backend, rx->iov, rx->niov);
 		if (len < 0)
-			return;
+			return came;
+		came += net_turn_weight((size_t)len);
 		if (len >= (ssize_t)NET_HEADER)
 			take_frame(p, (size_t)len);
 	}
 	if (!can_receive(p))
 		net_receive_want(p->backend, false);
+	return came;
 }
 
 static void serve(struct net_pair *p)
 {
+	unsigned came;
+
 	p->rxq->serving = true;
-	turn(p);
+	came = turn(p);
 	virtio_queue_publish(p->rxq);
 	p->rxq->serving = false;
+	if (came)
+		event_loop_took(p->rxq->loop, came);
 }
 
 void net_rx_readable(struct net_pair *p)

@@ -36,10 +36,12 @@ static bool backend_takes(struct net_pair *p, const struct virtq_chain *chain)
 void net_tx_process(struct net_pair *p, struct virtq_chain **chains, unsigned n)
 {
 	struct net_tx *tx = &p->tx;
+	unsigned weight = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		const char *fault = frame_fault(chains[i]);
 
+		weight += net_turn_weight(chains[i]->readable.len);
 		if (fault)
 			virtio_queue_break(p->txq, fault);
 		if (p->txq->ring.error) {
@@ -54,6 +56,7 @@ void net_tx_process(struct net_pair *p, struct virtq_chain **chains, unsigned n)
 		}
 	}
 	net_flush(p->backend);
+	event_loop_took(p->txq->loop, weight);
 }
 
 void net_tx_writable(struct net_pair *p)
