@@ -21,7 +21,6 @@ struct erig *erig_create(uint32_t offloads, const char *keys)
 	uint64_t cfg = VRIG_ECAM + (1 << 15);
 
 	r->v = vrig_create();
-	r->v->host.accounts = accounts_create();
 	bus_set_account(r->v->host.mmio, NULL, ACCOUNT_MMIO_READS, ACCOUNT_MMIO_WRITES);
 	r->net = fake_net_create(1, offloads);
 	r->net->closed = &r->closed;
@@ -43,10 +42,7 @@ struct erig *erig_create(uint32_t offloads, const char *keys)
 
 void erig_destroy(struct erig *r)
 {
-	struct accounts *accounts = r->v->host.accounts;
-
 	vrig_destroy(r->v);
-	accounts_destroy(accounts);
 	cr_assert_eq(r->closed, 1, "the backend was not closed");
 	free(r);
 }

@@ -33,7 +33,6 @@ static struct irig *create(unsigned disks, const char *keys, struct stub_block *
 	struct error e = { 0 };
 
 	r->v = vrig_create();
-	r->v->host.accounts = accounts_create();
 	bus_set_account(r->v->host.pio, account_machine(r->v->host.accounts), ACCOUNT_PIO_READS,
 			ACCOUNT_PIO_WRITES);
 	r->stub = stub;
@@ -72,8 +71,6 @@ static void none_left(const struct bus_range *range, void *arg)
 
 void irig_destroy(struct irig *r)
 {
-	struct accounts *accounts = r->v->host.accounts;
-
 	/* As the machine does it: the last made first. */
 	for (unsigned i = r->disks; i-- > 0;) {
 		r->disk[i]->ops->destroy(r->disk[i]);
@@ -83,7 +80,6 @@ void irig_destroy(struct irig *r)
 	for (unsigned gsi = 0; gsi < IRQ_LINES; gsi++)
 		cr_assert(!r->v->chip.level[gsi]);
 	vrig_destroy(r->v);
-	accounts_destroy(accounts);
 	free(r);
 }
 

@@ -16,7 +16,6 @@ static struct nvrig *plug(const char *keys, struct stub_block *stub)
 	int fd;
 
 	r->v = vrig_create();
-	r->v->host.accounts = accounts_create();
 	bus_set_account(r->v->host.mmio, account_machine(r->v->host.accounts), ACCOUNT_MMIO_READS,
 			ACCOUNT_MMIO_WRITES);
 	r->stub = stub;
@@ -58,10 +57,7 @@ struct nvrig *nvrig_create_stub(const char *keys)
 
 void nvrig_destroy(struct nvrig *r)
 {
-	struct accounts *accounts = r->v->host.accounts;
-
 	vrig_destroy(r->v);
-	accounts_destroy(accounts);
 	unlink(r->path);
 	free(r);
 }
