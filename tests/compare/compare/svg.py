@@ -12,7 +12,7 @@ from .export import human
 from .models import STEPS
 
 ROW, LEFT, WIDTH = 30, 204, 590
-BOX_WIDTH, BOX_GAP, BOX_HEIGHT = 168, 26, 166
+BOX_WIDTH, BOX_GAP, BOX_HEIGHT = 168, 26, 182
 LANES = ("guest", "KVM", "mvm", "behind it")
 
 
@@ -124,7 +124,7 @@ def evolution(steps):
         parts.append(text(x + BOX_WIDTH / 2, 24, title, "title", "middle"))
         for n, line in enumerate(wrap(caption, 23)):
             parts.append(text(x + BOX_WIDTH / 2, 42 + 14 * n, line, "small", "middle"))
-        for n, line in enumerate((measured or wrap(why, 24))[:5]):
+        for n, line in enumerate((measured or wrap(why, 24))[:6]):
             parts.append(text(x + BOX_WIDTH / 2, 96 + 15 * n, line, "value" if measured else "small", "middle"))
         if i:
             parts.append('<path d="M%d %dh%d" class="arrow" marker-end="url(#head)"/>' % (
