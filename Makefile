@@ -17,7 +17,7 @@ B       := build$(if $(VARIANT),/$(VARIANT))
 Q       := $(if $(V),,@)
 
 # At -O1, and with the sanitizers' checks, gcc is led astray about sizes; what is true of its warnings, the other builds say.
-O1       := -O1 -Wno-format-truncation -Wno-stringop-overread
+O1       := -O1 $(if $(findstring clang,$(CC)),,-Wno-format-truncation -Wno-stringop-overread)
 CFLAGS   ?= $(if $(SAN),$(O1) -g1,-O2 -g)
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wpointer-arith -Wvla -Wformat=2 -Wundef
@@ -75,7 +75,7 @@ UNIT_SRC := $(wildcard tests/unit/*.c)
 UNIT_OBJ := $(UNIT_SRC:%.c=$(B)/obj/%.o)
 
 # The tests need not be fast themselves; that is a third of the time to build them.
-$(UNIT_OBJ): ALLFLAGS += $(if $(SAN),,$(O1))
+$(UNIT_OBJ): private ALLFLAGS += $(if $(SAN),,$(O1))
 
 $(B)/tests/unit: $(UNIT_OBJ) $(LIB)
 	@mkdir -p $(@D)
