@@ -67,12 +67,13 @@ static int unmask_on_resample(struct vfio_function *vf)
 {
 	struct vfio_interrupts *q = &vf->irq;
 	int32_t fd = q->resample;
+	int err;
 
 	if (set(vf, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, &fd) == 0)
 		return 0;
 	/* Once added it stays, and does nothing while the line is off: removing it would wait for
 	 * the main thread, which may be waiting for this vCPU. */
-	if (q->resample_by_hand.loop)
+	if (q->by_hand)
 		return 0;
 	q->resample_by_hand = (struct event_source){
 		.fd = q->resample,
@@ -80,8 +81,10 @@ static int unmask_on_resample(struct vfio_function *vf)
 		.callback = resample_by_hand,
 		.opaque = vf,
 	};
-	__atomic_store_n(&q->by_hand, true, __ATOMIC_RELEASE);
-	return event_add(vf->dev.host->loop, &q->resample_by_hand);
+	err = event_add(vf->dev.host->loop, &q->resample_by_hand);
+	if (!err)
+		__atomic_store_n(&q->by_hand, true, __ATOMIC_RELEASE);
+	return err;
 }
 
 static int enable_intx(struct vfio_function *vf)
