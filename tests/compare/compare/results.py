@@ -111,12 +111,12 @@ def merge(parts):
         for key in ("rounds", "seconds", "flags", "pin"):
             if part["plan"][key] != first["plan"][key]:
                 raise ValueError("they were not made with the same %s" % key)
+        twice = {m["name"] for m in data["plan"]["models"]} & {m["name"] for m in part["plan"]["models"]}
+        if twice:
+            raise ValueError("several have a %s" % ", ".join(sorted(twice)))
         for key in ("models", "workloads", "not_here"):
             names = {each["name"] for each in data["plan"][key]}
-            more = part["plan"].get(key, [])
-            if key == "models" and names & {each["name"] for each in more}:
-                raise ValueError("several have a %s" % ", ".join(sorted(names & {each["name"] for each in more})))
-            data["plan"][key] = data["plan"][key] + [each for each in more if each["name"] not in names]
+            data["plan"][key] = data["plan"][key] + [each for each in part["plan"][key] if each["name"] not in names]
         data["host"]["configurations"] = {**data["host"].get("configurations", {}), **part["host"].get("configurations", {})}
         data["runs"] += part["runs"]
     return data

@@ -133,8 +133,9 @@ guest_text() {
     tr -d '\r' <"$LAB_TMP/$1.log"
 }
 
-# guest_start NAME SECONDS COMMAND...: start it (its --append begins with $LAB_WORDS), to be killed after three times the time, which is what it may
-# take where it has this machine's CPU to itself; or a while after its kernel has panicked, if that ends it not
+# guest_start NAME SECONDS COMMAND...: start it (its --append begins with $LAB_WORDS), to be killed after three times the
+# time, which is what it may take where it has this machine's CPU to itself; or a while after its kernel has panicked, if
+# that ends it not
 guest_start() {
     guest_name=$1
     guest_limit=$(($2 * 3))
