@@ -182,7 +182,8 @@ static int save(struct vcpu *vcpu)
 		err = vcpu_ioctl(vcpu, KVM_GET_MP_STATE, &a->mp_state);
 	if (!err)
 		err = save_msrs(vcpu);
-	a->have_xcrs = vcpu_ioctl(vcpu, KVM_GET_XCRS, &a->xcrs) == 0;
+	/* A host without XSAVE gives none, and takes none, not even the none that it gave. */
+	a->have_xcrs = vcpu_ioctl(vcpu, KVM_GET_XCRS, &a->xcrs) == 0 && a->xcrs.nr_xcrs > 0;
 	a->have_lapic = vcpu_ioctl(vcpu, KVM_GET_LAPIC, &a->lapic) == 0;
 	return err;
 }
