@@ -112,6 +112,13 @@ void qrig_check(const char *path, bool leaks)
 	cr_assert_fail("qemu-img check %s: status %d", path, status);
 }
 
+unsigned qrig_times(unsigned n)
+{
+	const char *times = getenv("QCOW2_TIMES");
+
+	return times ? n * (unsigned)strtoul(times, NULL, 10) : n;
+}
+
 /* ---- the tiny writer ------------------------------------------------------------------------- */
 
 static void put32(uint8_t *at, uint32_t v)

@@ -28,6 +28,10 @@ bool qrig_has_qemu_img(void);
 /* qemu-img check finds no errors; if leaks is true, lost clusters are none. */
 void qrig_check(const char *path, bool leaks);
 
+/* How often a test with random steps goes on: n times, or $QCOW2_TIMES times that. A long run finds
+ * what a short one does not, but is not for every commit. */
+unsigned qrig_times(unsigned n);
+
 /* ---- the tiny writer ------------------------------------------------------------------------- */
 
 struct qrig_image {

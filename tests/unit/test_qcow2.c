@@ -13,7 +13,7 @@
 
 TestSuite(qcow2, .init = qrig_begin, .fini = qrig_end, .timeout = 120);
 
-#define STEPS 12000 /* and a quarter of it for each shape of a long list */
+#define STEPS qrig_times(6000) /* and a third of it for each shape of a long list */
 
 enum under { UNDER_NOTHING, UNDER_RAW, UNDER_QCOW2, UNDER_COUNT };
 enum begin { BEGIN_EMPTY, BEGIN_COMPRESSED, BEGIN_SNAPSHOT, BEGIN_COUNT };
@@ -145,7 +145,7 @@ ParameterizedTest(struct shape *s, qcow2, random)
 {
 	qrig_need_qemu_img();
 	run(s->version, s->bits, s->under, s->begin, "", BLOCK_CACHE_WRITEBACK,
-	    s->bits > 16 ? STEPS / 12 : STEPS / 4);
+	    s->bits > 16 ? STEPS / 12 : STEPS / 3);
 }
 
 Test(qcow2, lazy_refcounts)

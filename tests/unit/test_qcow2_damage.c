@@ -23,7 +23,7 @@ TestSuite(qcow2_damage, .init = qrig_begin, .fini = qrig_end, .timeout = 120);
 
 /* ---- flipped bits ---------------------------------------------------------------------------- */
 
-#define FLIPS 5000
+#define FLIPS qrig_times(2500)
 
 /* A small image with something of everything. */
 static uint8_t *make_rich(unsigned bits, size_t *len)
@@ -505,7 +505,7 @@ static void kill_rounds(const uint8_t *base, bool lazy, uint64_t seed)
 		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct qrig_random r = { seed };
 
-	for (unsigned round = 0; round < 25; round++) {
+	for (unsigned round = 0; round < qrig_times(12); round++) {
 		pid_t child = fork();
 
 		cr_assert_geq(child, 0);
@@ -521,11 +521,13 @@ static void kill_rounds(const uint8_t *base, bool lazy, uint64_t seed)
 		usleep((useconds_t)(3000 + qrig_below(&r, 30000)));
 		kill(child, SIGKILL);
 		cr_assert_eq(waitpid(child, NULL, 0), child);
-		/* With lazy refcounts the counts are wrong until it is opened. */
+		/* With lazy refcounts the counts are wrong until it is opened; without, opening
+		 * mends nothing, so what is sound before is sound after. */
 		if (!lazy)
 			qrig_check(qrig_path("image"), false);
 		check_ages(qrig_path("image"), s, base);
-		qrig_check(qrig_path("image"), lazy);
+		if (lazy)
+			qrig_check(qrig_path("image"), true);
 		/* What is there is what it goes on with. */
 		memcpy(s->done, s->flushed, sizeof(s->done));
 	}
