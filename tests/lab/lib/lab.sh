@@ -88,10 +88,12 @@ check() {
     fi
 }
 
-# The plan comes at the end when none was given; a failed test makes the exit status 1.
+# The plan comes at the end when none was given; a failed test makes the exit status 1. What took long is told: the
+# seconds of each guest, from its start to its end.
 tap_end() {
     tap_status=$?
     trap - EXIT
+    [ ! -s "$LAB_TMP/guests" ] || awk '{ text = text " " $1 " " int($3 - $2 + 0.5) } END { print "# guests: " NR ":" text }' "$LAB_TMP/guests"
     if [ "$tap_status" -eq 0 ]; then
         [ -n "$tap_planned" ] || echo "1..$tap_count"
         [ "$tap_failed" -eq 0 ] || tap_status=1
@@ -149,6 +151,7 @@ guest_start() {
     mkfifo "$LAB_TMP/$guest_name.in"
     : >"$LAB_TMP/$guest_name.log"
     (
+        read -r guest_began _ </proc/uptime
         timeout -k 15 "$guest_limit" "$@" <>"$LAB_TMP/$guest_name.in" >"$LAB_TMP/$guest_name.log" 2>&1 &
         guest_pid=$!
         echo $guest_pid >"$LAB_TMP/$guest_name.pid"
@@ -163,6 +166,8 @@ guest_start() {
         wait $guest_pid
         echo $? >"$LAB_TMP/$guest_name.status.new"
         kill $guest_watch
+        read -r guest_ended _ </proc/uptime
+        echo "$guest_name $guest_began $guest_ended" >>"$LAB_TMP/guests"
         mv "$LAB_TMP/$guest_name.status.new" "$LAB_TMP/$guest_name.status"
     ) &
     echo $! >"$LAB_TMP/$guest_name.job"
