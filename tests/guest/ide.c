@@ -20,7 +20,7 @@
 #define CONTROL 0x3f6
 #define GSI	14
 #define SECTOR	512
-#define POKES	20000
+#define POKES	8000
 #define BSY	0x80
 #define DRQ	0x08
 #define READY	0x50

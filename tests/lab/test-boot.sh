@@ -8,10 +8,10 @@ mvm=$MVM_BUILD/mvm
 initrd=$MVM_IMAGES/initramfs.cpio.gz
 gzip -1 <"$MVM_IMAGES/vmlinux" >"$LAB_TMP/vmlinux.gz"
 
-# boot NAME KERNEL PROTOCOL CPUS: the guest sees its CPUs, and mvm ends with 0
+# boot NAME KERNEL PROTOCOL CPUS [MEMORY [MORE]]: the guest sees its CPUs, does more, and mvm ends with 0
 boot() {
-    guest_run "$1" 180 "$mvm" --kernel="$2" --initrd="$initrd" --boot="$3" --cpus="$4" --memory=512M \
-        --append='quiet mvm.run="uname -r; echo cpus $(nproc); false"'
+    guest_run "$1" 180 "$mvm" --kernel="$2" --initrd="$initrd" --boot="$3" --cpus="$4" --memory="${5:-512M}" \
+        --append="quiet mvm.run=\"uname -r; echo cpus \$(nproc); ${6:+$6; }false\""
     is "$?" 0 "$1: mvm ends with 0 when the guest powers off"
     like "$(guest_text "$1")" "^cpus $4\$" "$1: the guest sees $4 CPUs"
     is "$(guest_status "$1")" 1 "$1: the command's status is told"
@@ -19,13 +19,13 @@ boot() {
 
 for cpus in 1 4; do
     boot "bzimage-$cpus" "$MVM_IMAGES/bzImage" auto "$cpus"
-    boot "vmlinux-pvh-$cpus" "$MVM_IMAGES/vmlinux" pvh "$cpus"
     boot "vmlinux-linux64-$cpus" "$MVM_IMAGES/vmlinux" linux64 "$cpus"
 done
+boot vmlinux-pvh-1 "$MVM_IMAGES/vmlinux" pvh 1
 boot vmlinux-gz "$LAB_TMP/vmlinux.gz" auto 2
+boot dmesg "$MVM_IMAGES/vmlinux" pvh 4 3200M dmesg
 
 # What a kernel says of the machine: no complaint that firmware tables or CPUs are wrong.
-guest_run dmesg 180 "$mvm" --cpus=4 --memory=3200M --append='quiet mvm.run="dmesg"'
 like "$(guest_text dmesg)" 'smpboot: Total of 4 processors activated' "4 CPUs are brought up"
 like "$(guest_text dmesg)" 'kvm-clock' "the guest's clock is kvm-clock"
 like "$(guest_text dmesg)" 'ECAM.*0xe0000000' "PCI configuration space is memory-mapped"

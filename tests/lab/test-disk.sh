@@ -21,7 +21,7 @@ work='mount /dev/vda /mnt && cd /mnt && sha256sum -c SHA256SUMS && echo sums fin
     cp /tmp/r /mnt/from-guest && sync;
     echo serial $(cat /sys/block/vdb/serial); cat /sys/class/misc/hw_random/rng_current;
     cd / && umount /mnt;
-    fio --name=v --filename=/dev/vdb --offset=4M --rw=randwrite --bs=4k --size=4M --iodepth=16
+    fio --name=v --filename=/dev/vdb --offset=4M --rw=randwrite --bs=4k --size=2M --iodepth=16
         --ioengine=libaio --direct=1 --verify=crc32c --minimal >/dev/null && echo fio verified'
 guest_run disk 240 "$mvm" --memory=512M --cpus=2 --blk=virtio:"$disk" --blk=virtio:"$data",serial=second \
     --rng=virtio --append="quiet mvm.run=\"$(one_line "$work")\""

@@ -22,7 +22,7 @@ disk() { # CHANNEL UNIT: the name of the disk there; the order of names is by ch
     done
 }
 verify() { # MORE...: both masters at once
-    fio --offset=12M --size=512k --rw=randrw --bs=4k --iodepth=8 --ioengine=libaio --direct=1 --verify=crc32c \
+    fio --offset=12M --size=256k --rw=randrw --bs=4k --iodepth=8 --ioengine=libaio --direct=1 --verify=crc32c \
         --verify_fatal=1 --minimal "$@" --name=0 --filename=/dev/$(disk 0 0) --name=1 --filename=/dev/$(disk 1 0) >>/tmp/fio 2>&1
 }
 disks() { ls -d /sys/block/sd* 2>/dev/null | wc -l; }
@@ -56,7 +56,7 @@ smartctl -i -H -A -l error /dev/$a | grep -E '^SMART|Reallocated|No Errors Logge
 blkdiscard -o 12582912 -l 65536 /dev/$a && echo trim $(dd if=/dev/$a bs=64k skip=192 count=1 iflag=direct 2>/dev/null | tr -d '\0' | wc -c)
 t cli
 # Under load: soft resets (a scan by hand begins with one), then the driver taken away.
-verify --loops=3 & load=$!
+verify --loops=2 & load=$!
 sleep 2
 for i in 1 2 3; do for h in /sys/class/scsi_host/host*/scan; do echo "- - -" >$h; done; sleep 0.3; done
 t resets

@@ -21,7 +21,7 @@ bdf() { basename "$(readlink -f "/sys/class/nvme/$(of "$1")/device")"; }
 sum() { sha256sum | cut -c1-64; }
 t() { echo "$(cut -d' ' -f1 /proc/uptime) at" "$@"; }
 verify() { # MORE...: both disks at once
-    fio --offset=12M --size=1M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c \
+    fio --offset=12M --size=512k --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c \
         --verify_fatal=1 --minimal "$@" --name=0 --filename=$n0 --name=1 --filename=$n1 >>/tmp/fio 2>&1
 }
 echo serial $(cat /sys/class/nvme/$(of $c0)/serial) $(cat /sys/class/nvme/$(of $c1)/serial)

@@ -59,7 +59,7 @@ script=$LAB_TMP/script.img
 cat >"$script" <<'GUEST'
 verify() { # NAME DEVICE
     [ -b "$2" ] || { echo "no disk $2"; return; }
-    fio --name=v --filename="$2" --rw=randrw --bs=4k-64k --size=16M --io_size=8M --iodepth=16 --ioengine=libaio \
+    fio --name=v --filename="$2" --rw=randrw --bs=4k-64k --size=16M --io_size=4M --iodepth=16 --ioengine=libaio \
         --direct=1 --verify=crc32c --verify_backlog=64 >/tmp/fio 2>&1 && echo "verify $1 good" || cat /tmp/fio
 }
 model() { cat "/sys/block/$1/device/model" 2>/dev/null; }

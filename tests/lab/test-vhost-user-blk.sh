@@ -29,9 +29,10 @@ disk() {
 job() {
     echo --name="$1" --filename="$(disk "$2")" --iodepth="$3"
 }
-load="fio --offset=4M --size=2M --rw=randwrite --bs=4k --ioengine=libaio --direct=1 --verify=crc32c --minimal"
+load="fio --offset=4M --size=1M --rw=randwrite --bs=4k --ioengine=libaio --direct=1 --verify=crc32c --minimal"
 verify() {
-    $load --rw=randrw $(job v $1 16) >/tmp/fio 2>&1 && echo "$1 verified" || cat /tmp/fio
+    $load --rw=randrw $(for d in raw qcow2 own qsd; do job $d $d 16; done) >/tmp/fio 2>&1 &&
+        printf '%s verified\n' raw qcow2 own qsd || cat /tmp/fio
 }
 # data NAME: the host's first half is right, ours goes to the second
 data() {
@@ -41,11 +42,12 @@ data() {
     echo "$1 guest half $(sha256sum </tmp/r | cut -c1-64)"
 }
 if [ "$(dd if="$(disk raw)" bs=1M skip=15 count=1 2>/dev/null | head -c 5)" = again ]; then
-    for d in raw qcow2 own qsd; do verify $d; done
+    verify
     echo all done
     exit
 fi
-for d in raw qcow2 own qsd; do verify $d; data $d; done
+verify
+for d in raw qcow2 own qsd; do data $d; done
 modprobe -r virtio_blk && modprobe virtio_blk
 for try in $(seq 300); do [ -z "$(disk qsd)" ] || break; sleep 0.2; done
 for d in raw qcow2 own qsd; do
@@ -144,7 +146,7 @@ for try in 'vhost:nobody.sock|nobody listens there' 'vhost:none.img|No such file
 done
 
 # QEMU as the front end of our back end.
-work='fio --name=v --filename=/dev/vda --size=2M --offset=8M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1
+work='fio --name=v --filename=/dev/vda --size=1M --offset=8M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1
     --verify=crc32c --minimal >/dev/null && echo fio verified; echo serial $(cat /sys/block/vda/serial);
     dd if=/dev/urandom bs=1M count=2 of=/tmp/r 2>/dev/null; dd if=/tmp/r of=/dev/vda bs=64k oflag=direct conv=fsync 2>/dev/null;
     echo sum $(sha256sum </tmp/r | cut -c1-64)'

@@ -15,13 +15,13 @@ named() { # what the flag calls the disk
 for d in $disks; do
     at=$(readlink -f /sys/block/$d/device/..)
     echo "$(named $d) by $(basename $(readlink -f "$at/subsystem")), queues $(ls /sys/block/$d/mq | wc -l)"
-    if fio --name=v --filename=/dev/$d --size=4M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 \
-        --verify=crc32c --minimal >/tmp/fio 2>&1; then
-        echo "$(named $d) fio verified"
-    else
-        tail -n 5 /tmp/fio
-    fi
+    set -- "$@" --name=$(named $d) --filename=/dev/$d
 done
+if fio --size=2M --rw=randrw --bs=4k --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --minimal "$@" >/tmp/fio 2>&1; then
+    for d in $disks; do echo "$(named $d) fio verified"; done
+else
+    tail -n 20 /tmp/fio
+fi
 # Under load the driver cannot be unloaded, but each device can be taken from it.
 for d in $disks; do
     dd if=/dev/$d of=/dev/null bs=64k iflag=direct 2>/dev/null &
