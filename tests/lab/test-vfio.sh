@@ -82,7 +82,7 @@ disk() { dd if=/dev/nvme0n1 of=/dev/null bs=4k count=16 iflag=direct 2>/dev/null
 verify() { fio --name=v --filename=/dev/nvme0n1 --offset=$1 --size=1M --rw=randwrite --bs=4k --iodepth=16 --ioengine=libaio \
     --direct=1 --verify=crc32c --do_verify=1 >/tmp/fio 2>&1 && echo "verify $1 good" || cat /tmp/fio; }
 pings() { bad=; for s in 0 56 512 1472 8000; do ping -q -c 1 -W 5 -s $s 10.0.2.2 >/dev/null || bad="$bad $s"; done; echo "$1 pings bad:$bad"; }
-tcp() { timeout 90 iperf3 -f m -c 10.0.2.2 -t 3 $2 >/tmp/iperf 2>&1; sed -n "s/.* \([0-9.]*\) Mbits.sec.*receiver.*/speed $1 \1 Mbits/p" /tmp/iperf; }
+tcp() { timeout 90 iperf3 -f m -c 10.0.2.2 -t 2 $2 >/tmp/iperf 2>&1; sed -n "s/.* \([0-9.]*\) Mbits.sec.*receiver.*/speed $1 \1 Mbits/p" /tmp/iperf; }
 dev=$(basename $(readlink -f /sys/class/nvme/nvme0/device))
 nic=$(basename $(readlink -f /sys/class/net/eth0/device))
 echo devices $dev $nic cpus $(nproc)
