@@ -141,7 +141,7 @@ compare: setup-bench ## compare all models on this build, in the lab; the report
 C_FILES  := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 SH_FILES := $(shell git ls-files '*.sh' .ci/run images/init 2>/dev/null)
 TIDY     := $(patsubst %.c,$(B)/tidy/%.ok,$(SRC))
-# How far the analyzer follows the paths of one function, a sixth of its default: the rest takes most of its time.
+# How far the analyzer follows the paths of one function, a sixth of its default: the rest takes more than half its time.
 TIDY_PATHS := -Xclang -analyzer-config -Xclang max-nodes=40000
 
 lint: setup-lint ## clang-format, clang-tidy, cppcheck, shellcheck
