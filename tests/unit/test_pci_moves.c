@@ -107,19 +107,19 @@ struct hammer {
 static void *reader(void *arg)
 {
 	struct hammer *h = arg;
-	uint64_t hits = 0, wrong = 0;
+	uint64_t wrong = 0;
 
 	while (!__atomic_load_n(&h->stop, __ATOMIC_RELAXED)) {
 		for (unsigned i = 0; i < 2; i++) {
 			uint64_t value = mmio_read(h->r, RIG_MEM32 + 0x1000 * i, 4);
 
-			hits += value == 0x100 || value == 0x200;
+			if (value == 0x100 || value == 0x200)
+				__atomic_fetch_add(&h->hits, 1, __ATOMIC_RELAXED);
 			wrong += value != 0x100 && value != 0x200 && value != 0xffffffff;
 		}
 		pci_bus_master(&h->d->f);
 		cfg_read(h->r, h->d, PCI_BASE_ADDRESS_0, 4);
 	}
-	__atomic_fetch_add(&h->hits, hits, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&h->wrong, wrong, __ATOMIC_RELAXED);
 	return NULL;
 }
@@ -130,8 +130,10 @@ static void *mover(void *arg)
 	int fd = eventfd(0, EFD_NONBLOCK);
 	struct bus_kick kick = { .addr = 0x40, .size = 4, .fd = fd };
 	uint64_t seed = 5;
+	unsigned i;
 
-	for (unsigned i = 0; i < 3000; i++) {
+	/* The readers may not have had a CPU yet. */
+	for (i = 0; i < 3000 || !__atomic_load_n(&h->hits, __ATOMIC_RELAXED); i++) {
 		struct rig_device *d = rig_random(&seed) % 2 ? h->d : h->other;
 
 		place(h->r, d, 0, RIG_MEM32 + 0x1000 * (rig_random(&seed) % 3));
@@ -144,7 +146,7 @@ static void *mover(void *arg)
 		command(h->r, d, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 		pci_intx_set(&d->f, i & 1);
 	}
-	for (unsigned i = 0; i < 3000 / 16 + 1; i++) {
+	for (unsigned k = 0; k < i / 16 + 1; k++) {
 		pci_kick_remove(&h->d->f, 0, &kick);
 		pci_kick_remove(&h->other->f, 0, &kick);
 	}
