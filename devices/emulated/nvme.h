@@ -108,8 +108,8 @@ struct nvme_sq {
 
 	pthread_mutex_t lock; /* guards the rest; the backend queue's lock too */
 	bool live;	      /* atomic */
-	bool stopping;	      /* what is long ends early */
-	unsigned held;	      /* NVME_HOLD_… */
+	bool stopping;	      /* what is long ends early, as aborted */
+	unsigned held;	      /* NVME_HOLD_…: likewise, as done */
 	uint32_t size, head, tail;
 	const struct nvme_command *entry; /* in guest memory */
 	struct nvme_cq *cq;
@@ -204,7 +204,8 @@ void nvme_cq_release(struct nvme_cq *cq);
 /* Uses a reserved entry. status as in nvme_spec.h. */
 void nvme_cq_post(struct nvme_cq *cq, uint16_t sqid, uint32_t sqhd, uint16_t cid, uint16_t status,
 		  uint32_t result);
-void nvme_cq_notify(struct nvme_cq *cq); /* an interrupt for all that was posted */
+/* An interrupt for all that was posted; wakes who waits for room if the driver has made some. */
+void nvme_cq_notify(struct nvme_cq *cq);
 /* The driver wrote its head; false if that cannot be. *wake: somebody waits for room. */
 bool nvme_cq_set_head(struct nvme_cq *cq, uint32_t value, bool *wake);
 /* The pin's level after INTMS or a queue has changed. No CQ lock held. */
@@ -223,6 +224,7 @@ void nvme_sq_shadow(struct nvme_sq *sq, uint32_t *tail, uint32_t *event);
 void nvme_hold(struct nvme *n, unsigned reason, bool hold);
 void nvme_sq_ring(struct nvme_sq *sq, uint32_t value); /* the doorbell register was written */
 void nvme_sq_wake(struct nvme_sq *sq);		       /* its loop shall look at it */
+void nvme_sq_wake_all(struct nvme *n);
 /* With sq->lock held. */
 void nvme_sq_complete(struct nvme_sq *sq, uint16_t cid, uint16_t status);
 struct nvme_counts nvme_counts(struct nvme *n);

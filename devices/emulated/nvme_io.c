@@ -180,9 +180,14 @@ static void trimmed(struct block_request *block, int result)
 	struct nvme_request *r = (struct nvme_request *)block; /* first member */
 	uint16_t status = nvme_block_status(block->op, result);
 
-	/* At a reset nobody waits for the rest. */
-	if (!status)
-		status = r->sq->stopping ? NVME_SC_ABORT_REQUESTED : trim_more(r);
+	/*
+	 * At a reset nobody waits for the rest. Who else drains the queue may not wait for it
+	 * either, it can be hours; and it is a hint.
+	 */
+	if (!status && r->sq->stopping)
+		status = NVME_SC_ABORT_REQUESTED;
+	else if (!status && !r->sq->held)
+		status = trim_more(r);
 	if (status != NVME_LATER)
 		finish(r, status);
 }

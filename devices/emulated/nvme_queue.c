@@ -80,19 +80,25 @@ static bool has_room(const struct nvme_cq *cq)
 	return distance(cq, cq->head, cq->tail) + cq->reserved < cq->size - 1;
 }
 
-/* After telling the driver that it must ring, look once more: it may have moved just before. */
+/*
+ * After telling the driver that it must ring, look once more: it may have moved just before. If
+ * another submission queue waits already, it goes on to.
+ */
 static bool starve(struct nvme_cq *cq)
 {
+	bool others = cq->starved, room = false;
+
 	cq->starved = true;
 	if (cq->shadow_head) {
 		set_event(cq);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		look_at_shadow(cq);
-		cq->starved = !has_room(cq);
-		if (cq->starved)
+		room = has_room(cq);
+		cq->starved = others || !room;
+		if (!room)
 			set_event(cq);
 	}
-	return cq->starved;
+	return !room;
 }
 
 bool nvme_cq_reserve(struct nvme_cq *cq)
@@ -159,7 +165,7 @@ static void unwanted(struct account *account)
 void nvme_cq_notify(struct nvme_cq *cq)
 {
 	struct pci_function *f = &cq->n->f;
-	bool posted, send;
+	bool posted, send, wake = false;
 
 	pthread_mutex_lock(&cq->lock);
 	posted = cq->posted;
@@ -167,9 +173,15 @@ void nvme_cq_notify(struct nvme_cq *cq)
 	if (posted) {
 		cq->posted = false;
 		look_at_shadow(cq);
+		/* With the event moved, the driver does not ring for the room that it has made. */
+		wake = cq->shadow_head && cq->starved && has_room(cq);
+		if (wake)
+			cq->starved = false;
 		set_event(cq);
 	}
 	pthread_mutex_unlock(&cq->lock);
+	if (wake)
+		nvme_sq_wake_all(cq->n);
 	if (posted && !send)
 		unwanted(cq->n->dev.account);
 	if (!send)

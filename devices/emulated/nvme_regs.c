@@ -137,8 +137,7 @@ static void wake_all(struct nvme *n, const struct nvme_cq *cq)
 		pthread_mutex_unlock(&n->lock);
 		return;
 	}
-	for (unsigned i = 1; i <= n->nqueues; i++)
-		nvme_sq_wake(&n->sq[i]);
+	nvme_sq_wake_all(n);
 }
 
 static void ring_cq(struct nvme *n, unsigned id, uint32_t value)

@@ -40,6 +40,12 @@ void nvme_sq_wake(struct nvme_sq *sq)
 	signal_loop(sq);
 }
 
+void nvme_sq_wake_all(struct nvme *n)
+{
+	for (unsigned i = 1; i <= n->nqueues; i++)
+		nvme_sq_wake(&n->sq[i]);
+}
+
 void nvme_sq_complete(struct nvme_sq *sq, uint16_t cid, uint16_t status)
 {
 	nvme_cq_post(sq->cq, sq->id, sq->head, cid, status, 0);
@@ -263,11 +269,13 @@ void nvme_hold(struct nvme *n, unsigned reason, bool hold)
 	n->held = hold ? n->held | reason : n->held & ~reason;
 	for (unsigned i = 1; i <= n->nqueues; i++) {
 		struct nvme_sq *sq = &n->sq[i];
+		bool news;
 
 		pthread_mutex_lock(&sq->lock);
-		if (sq->live && n->held & ~sq->held)
+		news = n->held & ~sq->held;
+		sq->held = n->held; /* first: what is long ends early */
+		if (sq->live && news)
 			block_queue_drain(sq->backend); /* what completes now still is told of */
-		sq->held = n->held;
 		pthread_mutex_unlock(&sq->lock);
 		if (!hold)
 			nvme_sq_wake(sq);

@@ -188,6 +188,51 @@ Test(nvme_queues, full_completion_queue, .timeout = 60)
 	full_completion_queue("doorbell=exit", true);
 }
 
+/* The driver frees entries while a command completes: it was told to ring, and then no longer. */
+static void room_made_meanwhile(const char *keys)
+{
+	struct nvrig *r = nvrig_create_stub(keys);
+	uint32_t *head = (uint32_t *)(void *)nvrig_at(r, NVRIG_SHADOW + 12, 4);
+
+	r->stub->no_nowait = true;
+	nvrig_msix_enable(r);
+	nvrig_enable(r);
+	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_CQ,
+					      .prp1 = NVRIG_CQ + NVRIG_QUEUE,
+					      .cdw10 = 1 << 16 | 1,
+					      .cdw11 = 1 << 16 | 3 });
+	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_SQ,
+					      .prp1 = NVRIG_SQ + NVRIG_QUEUE,
+					      .cdw10 = 31 << 16 | 1,
+					      .cdw11 = 1 << 16 | 1 });
+	r->queue[1] = (struct nvrig_queue){ .sq = NVRIG_SQ + NVRIG_QUEUE,
+					    .cq = NVRIG_CQ + NVRIG_QUEUE,
+					    .cqid = 1,
+					    .size = 32,
+					    .phase = true };
+	use_shadow(r);
+	stub_gate(r->stub, true);
+	nvrig_push(r, 1, nvrig_rw(NVME_READ, 0, 1));
+	nvrig_push(r, 1, nvrig_rw(NVME_READ, 1, 1));
+	nvrig_ring(r, 1);
+	vrig_wait(stub_waiting(r->stub) == 1);
+	r->queue[1].size = 2; /* of the completion queue */
+	usleep(20000);	      /* the second one finds no room */
+	/* As if between the completion and the look at the head: nobody reads it before. */
+	__atomic_store_n(head, 1, __ATOMIC_SEQ_CST);
+	stub_gate(r->stub, false);
+	nvrig_wait_quietly(r, 1);
+	nvrig_wait_quietly(r, 1);
+	nvrig_destroy(r);
+}
+
+Test(nvme_queues, room_made_meanwhile, .timeout = 60)
+{
+	room_made_meanwhile("");
+	room_made_meanwhile("doorbell=exit");
+	room_made_meanwhile("iothread=off");
+}
+
 /* More commands than requests: the rest is fetched as they complete. */
 static void more_than_depth(const char *keys)
 {
@@ -332,7 +377,7 @@ Test(nvme_queues, waits_for_bus_mastering_and_the_machine, .timeout = 30)
 	without_bus_mastering("doorbell=exit");
 }
 
-enum way { WAY_DISABLE, WAY_MACHINE_RESET, WAY_FLR, WAY_BUS_MASTER, WAY_DELETE };
+enum way { WAY_DISABLE, WAY_MACHINE_RESET, WAY_FLR, WAY_BUS_MASTER, WAY_DELETE, WAY_PAUSE };
 
 struct stopper {
 	struct nvrig *r;
@@ -363,6 +408,9 @@ static void *stop_thread(void *arg)
 		nvrig_push(r, 0,
 			   (struct nvme_command){ .opcode = NVME_ADMIN_DELETE_SQ, .cdw10 = 1 });
 		nvrig_ring(r, 0);
+		break;
+	case WAY_PAUSE:
+		r->v->dev->ops->pause(r->v->dev);
 		break;
 	}
 	__atomic_store_n(&t->done, true, __ATOMIC_SEQ_CST);
@@ -423,6 +471,47 @@ Test(nvme_queues, stops_with_commands_in_flight, .timeout = 60)
 	stop_in_flight(WAY_BUS_MASTER, 40, "");
 	stop_in_flight(WAY_BUS_MASTER, 40, "doorbell=exit");
 	stop_in_flight(WAY_DELETE, 40, "");
+}
+
+/* A deallocation of many ranges can take hours: who waits for the queue waits for one of them. */
+static void stop_long(enum way way, unsigned status, const char *keys)
+{
+	struct nvrig *r = nvrig_create_stub(keys);
+	struct nvme_dsm_range *range = (void *)nvrig_at(r, NVRIG_LISTS, 4096);
+	struct stopper t = { .r = r, .way = way };
+	struct nvme_completion c = { 0 };
+	pthread_t thread;
+
+	nvrig_up(r);
+	for (unsigned i = 0; i < 256; i++)
+		range[i] = (struct nvme_dsm_range){ .slba = i, .blocks = 1 };
+	stub_gate(r->stub, true);
+	nvrig_push(r, 1,
+		   (struct nvme_command){ .opcode = NVME_DSM,
+					  .nsid = 1,
+					  .prp1 = NVRIG_LISTS,
+					  .cdw10 = 255,
+					  .cdw11 = NVME_DSM_AD });
+	nvrig_ring(r, 1);
+	vrig_wait(stub_waiting(r->stub) == 1);
+	pthread_create(&thread, NULL, stop_thread, &t);
+	usleep(20000);
+	stub_gate(r->stub, false);
+	pthread_join(thread, NULL);
+	cr_assert_eq(r->stub->discards, 1);
+	cr_assert(nvrig_poll(r, 1, &c));
+	cr_assert_eq(c.status >> 1 & ~NVME_SC_MORE, status);
+	nvrig_destroy(r);
+}
+
+Test(nvme_queues, a_long_deallocation_ends_early, .timeout = 60)
+{
+	stop_long(WAY_DISABLE, NVME_SC_ABORT_REQUESTED, "");
+	stop_long(WAY_DELETE, NVME_SC_ABORT_REQUESTED, "");
+	stop_long(WAY_BUS_MASTER, 0, "");
+	stop_long(WAY_BUS_MASTER, 0, "doorbell=exit");
+	stop_long(WAY_PAUSE, 0, "");
+	stop_long(WAY_PAUSE, 0, "iothread=off");
 }
 
 /* ---- random traffic -------------------------------------------------------------------------- */
