@@ -178,6 +178,7 @@ static void written(struct e1000 *e, unsigned offset, uint32_t value)
 		break;
 	case E1000_RCTL:
 		e1000_signal(&e->rx.kick);
+		e1000_signal(&e->tx.kick); /* loopback needs no link */
 		break;
 	case E1000_TCTL:
 		e1000_signal(&e->tx.kick);

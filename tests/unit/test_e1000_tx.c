@@ -472,6 +472,22 @@ Test(e1000_tx, loopback)
 	}
 }
 
+/* Without a link nothing can be sent, until it need not leave. */
+Test(e1000_tx, loopback_after_waiting_for_the_link)
+{
+	struct erig *r = erig_create(ALL, "link=off,doorbell=exit");
+
+	erig_up(r, RCTL_UPE, 0);
+	erig_rx(r, 8);
+	erig_settle(r);
+	erig_set(r, E1000_RCTL, erig_get(r, E1000_RCTL) | RCTL_LBM_MAC);
+	erig_settle(r);
+	erig_tx(r, ERIG_TX_DATA, 1024 | LAST, 0);
+	erig_tx_go(r);
+	cr_assert_eq(erig_received(r, 0)->length, 1028);
+	erig_destroy(r);
+}
+
 /* With doorbells that are eventfds, too; and tails that have none. */
 Test(e1000_tx, doorbells_as_eventfds)
 {
