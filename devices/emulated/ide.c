@@ -39,14 +39,13 @@ static struct ide_disk *disk_of(struct device *dev)
 /* DMA waits while the machine is paused, or the function may not master the bus. */
 static void follow(struct ide *ide)
 {
-	bool held = ide->paused || !pci_bus_master(&ide->f);
-
 	for (unsigned i = 0; i < IDE_CHANNELS; i++) {
 		struct ide_channel *ch = &ide->channel[i];
 
 		pthread_mutex_lock(&ch->lock);
-		ch->held = held;
-		if (held)
+		/* Of two vCPUs' writes, the later one counts, whoever comes here first. */
+		ch->held = ide->paused || !pci_bus_master(&ide->f);
+		if (ch->held)
 			ide_settle(ch);
 		else
 			ide_dma_continue(ch);

@@ -50,7 +50,7 @@ static void put_modes(const struct ide_drive *d, uint16_t *word)
 	word[64] = 0x0003;				 /* PIO 3 and 4 */
 	word[65] = word[66] = word[67] = word[68] = 120; /* ns */
 	word[88] = (uint16_t)(0x003f | (d->udma ? 0x80 << d->udma : 0));
-	word[93] = d->unit ? 0x4b00 : 0x400b; /* reset: passed, number by jumper */
+	word[93] = d->unit ? 0x6b00 : 0x600b; /* 80 wires; reset: passed, number by jumper */
 }
 
 static void put_commands(const struct ide_drive *d, uint16_t *word)

@@ -249,19 +249,22 @@ void ide_dma_continue(struct ide_channel *ch)
 {
 	struct ide_drive *d = &ch->drive[ch->selected];
 	bool in = d->command && d->command->kind == IDE_IN;
-	uint64_t max = (uint64_t)d->left * BLOCK_SECTOR;
+	uint64_t max;
 	uint32_t len;
 	unsigned n;
 
-	if (d->phase != IDE_DMA || d->in_flight || !ide_bm_ready(ch, in))
-		return;
-	len = ide_bm_take(ch, max < IDE_PIECE ? (uint32_t)max : IDE_PIECE, d->iov, IDE_IOV, &n);
-	if (!len)
-		return; /* the bus master's status says why; the drive goes on waiting */
-	if (d->command->kind == IDE_NONE)
+	while (d->phase == IDE_DMA && !d->in_flight && ide_bm_ready(ch, in)) {
+		max = (uint64_t)d->left * BLOCK_SECTOR;
+		len = ide_bm_take(ch, max < IDE_PIECE ? (uint32_t)max : IDE_PIECE, d->iov, IDE_IOV,
+				  &n);
+		if (!len)
+			return; /* the bus master's status says why; the drive goes on waiting */
+		if (d->command->kind != IDE_NONE) {
+			submit(d, in ? BLOCK_READ : BLOCK_WRITE, len, (int)n, moved);
+			return;
+		}
 		collect(d, n);
-	else
-		submit(d, in ? BLOCK_READ : BLOCK_WRITE, len, (int)n, moved);
+	}
 }
 
 /* ---- beginning ------------------------------------------------------------------------------- */

@@ -237,6 +237,7 @@ Test(ide, identify)
 	cr_assert_eq(word[83], 0x7400);
 	cr_assert_eq(word[85], 0x0069);
 	cr_assert_eq(word[88], 0x003f);
+	cr_assert_eq(word[93] & 0xe000, 0x6000, "a cable of 80 wires");
 	cr_assert_eq(word[100] | (uint32_t)word[101] << 16, IRIG_SECTORS);
 	cr_assert_eq(word[106], 0x6003, "8 logical sectors in a physical one");
 	cr_assert_eq(word[169], 1, "TRIM");

@@ -432,6 +432,21 @@ Test(ide_data, trim, .timeout = 30)
 	read_pio(r, ATA_READ_SECTORS, false, 64, 16, 1, in);
 	cr_assert_eq(in[0] | in[8 * 512 - 1], 0);
 	cr_assert_eq(in[8 * 512], 0x66);
+	/* In more pieces than are taken at once. */
+	entry[127] = 72 | 8ull << 48;
+	for (unsigned i = 0; i < 512; i++) {
+		uint64_t at = IRIG_BUFFER + 0x1000 + 4 * i;
+
+		memcpy(irig_at(r, at, 2), (uint8_t *)entry + 2 * i, 2);
+		irig_prd(r, i, (uint32_t)at, 2, i == 511);
+	}
+	irig_issue_ext(r, ATA_DATA_SET_MANAGEMENT, 0, 2);
+	irig_bm_start(r, false);
+	cr_assert_eq(end_dma(r, &bm), READY);
+	cr_assert_eq(bm & 7, 4);
+	read_pio(r, ATA_READ_SECTORS, false, 64, 16, 1, in);
+	cr_assert_eq(in[8 * 512], 0);
+	irig_prd(r, 0, IRIG_BUFFER, 1024, true);
 	entry[1] = (IRIG_SECTORS - 1) | 2ull << 48;
 	irig_issue_ext(r, ATA_DATA_SET_MANAGEMENT, 0, 2);
 	irig_bm_start(r, false);
