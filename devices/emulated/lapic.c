@@ -129,10 +129,11 @@ static enum lapic_taken request(struct lapic *l, uint8_t vector, bool level)
 		lapic_error(l, ESR_RECV_ILLEGAL);
 		return LAPIC_NEWS;
 	}
+	/* Also of one that waits as an edge: the I/O APIC of a level wants to hear of its end. */
+	set_bit(l, LAPIC_TMR, vector, level);
 	if (get_bit(l, LAPIC_IRR, vector))
 		return LAPIC_TAKEN;
 	set_bit(l, LAPIC_IRR, vector, true);
-	set_bit(l, LAPIC_TMR, vector, level);
 	return lapic_pending(l) == vector ? LAPIC_NEWS : LAPIC_TAKEN;
 }
 

@@ -254,6 +254,10 @@ Test(lapic, levels_tell_their_end)
 	cr_assert(!bit(LAPIC_TMR, FIRST), "each acceptance sets the mode");
 	takes(FIRST);
 	cr_assert_eq(end(), -1);
+	fixed(FIRST);
+	cr_assert_eq(message(APIC_FIXED, FIRST, true), LAPIC_TAKEN, "an edge is there already");
+	takes(FIRST);
+	cr_assert_eq(end(), FIRST);
 	const struct apic_message gone = { .mode = APIC_FIXED, .vector = FIRST, .level = true };
 	cr_assert_eq(lapic_accept(&l, &gone), LAPIC_TAKEN);
 	cr_assert_eq(lapic_pending(&l), -1, "de-asserted, it asks for nothing");
