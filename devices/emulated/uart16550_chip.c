@@ -239,7 +239,7 @@ static uint8_t read_lsr(struct uart_chip *chip)
 	return lsr;
 }
 
-/* Anything but LSR reads in between: not a loop that waits for input, unless it was one before. */
+/* A write in between: not a loop that waits for input, unless it was one before. */
 static void not_polling(struct uart_chip *chip)
 {
 	if (chip->polls < LISTENS_AT)
@@ -360,8 +360,6 @@ uint8_t uart_read(struct uart_chip *chip, unsigned offset)
 
 	if (chip->tx_burst)
 		tx_empty(chip);
-	if (i != UART_LSR && i != UART_RBR)
-		not_polling(chip);
 	value = read_register(chip, i);
 	update(chip);
 	return value;
