@@ -56,7 +56,7 @@ struct net_config {
 	bool restricted;     /* the guest reaches nobody, except by hostfwd */
 };
 
-/* What a front end is told, on the queue's loop. Only gone() may come from inside net_receive(). */
+/* What a front end is told, on the queue's loop, never from inside a call of its own. */
 struct net_client {
 	/* Frames wait: call net_receive(). Comes again until none waits or none is wanted. */
 	void (*readable)(void *opaque);

@@ -36,7 +36,8 @@ struct tap_queue {
 	struct event_source source; /* in the loop only while something is wanted */
 	bool want_read, want_write;
 	bool detached; /* atomic: by net_queue_enable(), from other threads */
-	bool dead;     /* the tap was deleted */
+	bool lost;     /* receive() met a deleted tap; the client is not told of it inside */
+	bool dead;     /* it has been told */
 	/* News of interfaces, for a queue that nobody reads; fd 0: none. */
 	struct event_source links;
 };
@@ -65,7 +66,7 @@ static struct tap_queue *queue_of(struct net_queue *q)
  */
 static void watch(struct tap_queue *q)
 {
-	uint32_t events = (q->want_read ? EPOLLIN : 0) | (q->want_write ? EPOLLOUT : 0);
+	uint32_t events = (q->want_read || q->lost ? EPOLLIN : 0) | (q->want_write ? EPOLLOUT : 0);
 	int err = 0;
 
 	if (!events) {
@@ -84,7 +85,7 @@ static void watch(struct tap_queue *q)
  */
 static void lost_device(struct tap_queue *q)
 {
-	q->want_read = false;
+	q->want_read = q->lost = false;
 	watch(q);
 	if (q->dead || __atomic_load_n(&q->detached, __ATOMIC_ACQUIRE))
 		return;
@@ -98,6 +99,10 @@ static void tap_event(void *opaque, uint32_t events)
 {
 	struct tap_queue *q = opaque;
 
+	if (q->lost) {
+		lost_device(q);
+		return;
+	}
 	if (q->want_write && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		q->want_write = false;
 		watch(q);
@@ -111,7 +116,7 @@ static void tap_want(struct net_queue *queue, bool want)
 {
 	struct tap_queue *q = queue_of(queue);
 
-	want = want && !q->dead && !__atomic_load_n(&q->detached, __ATOMIC_ACQUIRE);
+	want = want && !q->lost && !q->dead && !__atomic_load_n(&q->detached, __ATOMIC_ACQUIRE);
 	if (want != q->want_read) {
 		q->want_read = want;
 		watch(q);
@@ -133,8 +138,12 @@ static ssize_t tap_receive(struct net_queue *queue, const struct iovec *iov, int
 		account_add(queue->account, ACCOUNT_COPIED_KERNEL, (uint64_t)len);
 		return len;
 	}
-	if (len < 0 && errno == EBADFD)
-		lost_device(q);
+	if (len < 0 && errno == EBADFD) {
+		/* Its descriptor is ready for ever: the loop comes back. */
+		q->want_read = false;
+		q->lost = !q->dead && !__atomic_load_n(&q->detached, __ATOMIC_ACQUIRE);
+		watch(q);
+	}
 	return -EAGAIN;
 }
 
@@ -290,7 +299,7 @@ static void tap_stop(struct net_queue *queue)
 	if (q->links.fd)
 		close(q->links.fd);
 	q->links.fd = 0;
-	q->want_read = q->want_write = false;
+	q->want_read = q->want_write = q->lost = false;
 }
 
 static struct net_queue *tap_queue_at(struct net *net, unsigned index)

@@ -223,13 +223,9 @@ static void writable(void *opaque)
 	e1000_tx_writable(opaque);
 }
 
-/* Comes from inside net_receive(), with the lock held. */
 static void gone(void *opaque)
 {
-	struct e1000 *e = opaque;
-
-	if (e1000_phy_set_cable(&e->phy, false))
-		e1000_link_changed(e);
+	e1000_set_link(opaque, false); /* the device is its first member */
 }
 
 static const struct net_client client = {

@@ -51,6 +51,12 @@ stop
 modprobe virtio_net
 for nic in 0 2; do back eth$nic 192.168.7$nic.2/24 192.168.7$nic.1; done
 speed eth0-again -c 192.168.70.1 -t 1
+echo tap2 may go
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ "$(cat eth2/carrier)" = 1 ] || break
+    sleep 1
+done
+echo carrier eth0 $(cat eth0/carrier) eth2 $(cat eth2/carrier)
 complaints 'virtio_net.*\(fail\|error\|hang\|reset\)'
 echo all done
 GUEST
@@ -69,6 +75,7 @@ for nic in 0 2; do
     net_pings "tap$nic: pings of all sizes from the host are answered" 192.168.7$nic.2 $sizes
 done
 guest_send net 'go\n'
+guest_expect net '^tap2 may go' 400 && ip link del tap2
 guest_wait net
 is "$?" 0 "the guest powers off"
 net_read net
@@ -88,4 +95,5 @@ said load '0$' "both taps are busy"
 said removed '0 left lo *$' "the driver can be removed under load"
 said 'back eth0' 'answers$' "the first tap works with the driver loaded again"
 said 'back eth2' 'answers$' "so does the second"
-check "the taps that were there stay" test -d /sys/class/net/tap0 -a -d /sys/class/net/tap2
+said carrier 'eth0 1 eth2 0$' "a tap that is deleted unplugs the cable, of that card"
+check "the tap that was there stays" test -d /sys/class/net/tap0

@@ -214,6 +214,7 @@ struct end {
 	struct net_queue *q;
 	int packet; /* a socket that sees the interface's frames */
 	unsigned readable, gone;
+	bool locked; /* as a card's lock while it receives */
 	uint8_t frame[NET_HEADER + NET_FRAME_MAX];
 	uint8_t ours[NET_HEADER + NET_FRAME_MAX]; /* the last one that the test sent */
 	ssize_t len;				  /* atomic: its length */
@@ -224,8 +225,11 @@ static void readable(void *opaque)
 	struct end *end = opaque;
 	struct iovec iov[] = { { end->frame, 20 }, { end->frame + 20, sizeof(end->frame) - 20 } };
 
-	ssize_t len = net_receive(end->q, iov, 2);
+	ssize_t len;
 
+	end->locked = true;
+	len = net_receive(end->q, iov, 2);
+	end->locked = false;
 	__atomic_fetch_add(&end->readable, 1, __ATOMIC_RELEASE);
 	/* The kernel has things of its own to say to an interface that comes up. */
 	if (len < 0 || memcmp(end->frame + NET_HEADER + 12, "\x88\xb5", 2) != 0)
@@ -236,7 +240,10 @@ static void readable(void *opaque)
 
 static void gone(void *opaque)
 {
-	__atomic_fetch_add(&((struct end *)opaque)->gone, 1, __ATOMIC_RELEASE);
+	struct end *end = opaque;
+
+	cr_assert(!end->locked, "it would wait for itself");
+	__atomic_fetch_add(&end->gone, 1, __ATOMIC_RELEASE);
 }
 
 static const struct net_client client = { .readable = readable, .gone = gone };
