@@ -63,6 +63,11 @@ static struct iovec *block_get(struct virtq *q)
 	return block;
 }
 
+bool virtq_has_room_again(const struct virtq *q)
+{
+	return q->throttled && q->blocks_free;
+}
+
 static void chain_put(struct virtq *q, struct virtq_chain *chain)
 {
 	if (chain->block) {
@@ -107,6 +112,7 @@ void virtq_chain_commit(struct virtq *q, struct virtq_chain *chain)
 	chain->writable.iov = iov + chain->readable.n;
 	q->out++;
 	if (q->in_order) {
+		chain->prev = q->newest;
 		if (q->newest)
 			q->newest->next = chain;
 		else
@@ -274,25 +280,23 @@ unsigned virtq_pop(struct virtq *q, struct virtq_chain **chains, unsigned max)
 	return q->ring->pop(q, chains, max);
 }
 
-/* The newest chain leaves the order list. Walks it: giving back unused chains is rare. */
-static void order_drop_newest(struct virtq *q, const struct virtq_chain *chain)
+static void order_drop(struct virtq *q, struct virtq_chain *chain)
 {
-	struct virtq_chain *before = NULL;
-
-	for (struct virtq_chain *c = q->oldest; c && c != chain; c = c->next)
-		before = c;
-	if (before)
-		before->next = NULL;
+	if (chain->prev)
+		chain->prev->next = chain->next;
 	else
-		q->oldest = NULL;
-	q->newest = before;
+		q->oldest = chain->next;
+	if (chain->next)
+		chain->next->prev = chain->prev;
+	else
+		q->newest = chain->prev;
 }
 
 void virtq_unpop(struct virtq *q, struct virtq_chain *chain)
 {
 	q->out--;
 	if (q->started && q->in_order)
-		order_drop_newest(q, chain);
+		order_drop(q, chain);
 	if (running(q))
 		q->ring->unpop(q, chain);
 	chain_put(q, chain);
@@ -319,9 +323,7 @@ void virtq_push(struct virtq *q, struct virtq_chain *chain, uint32_t written)
 	while (q->oldest && q->oldest->done) {
 		struct virtq_chain *oldest = q->oldest;
 
-		q->oldest = oldest->next;
-		if (!q->oldest)
-			q->newest = NULL;
+		order_drop(q, oldest);
 		q->ring->put_used(q, oldest, oldest->written);
 		chain_put(q, oldest);
 	}

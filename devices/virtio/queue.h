@@ -39,6 +39,7 @@ struct virtq_chain {
 	uint64_t taken;		  /* for the one who counts latencies: when, or 0 */
 	uint16_t entry;		  /* packed and tracked: where it is noted */
 	struct virtq_chain *next; /* in order: made available after this one; else the pool's */
+	struct virtq_chain *prev; /* in order: before this one */
 	struct iovec *block;	  /* VIRTQ_MAX_IOV iovecs, or NULL */
 	struct iovec inline_iov[VIRTQ_INLINE_IOV];
 } __attribute__((aligned(16)));
@@ -80,7 +81,7 @@ struct virtq {
 	const struct virtq_ring_ops *ring;
 	bool started;
 	bool event_idx, indirect, in_order;
-	bool throttled;	   /* pop stopped for want of blocks; chains given back bring them */
+	bool throttled;	   /* pop stopped for want of blocks: see virtq_has_room_again() */
 	const char *error; /* the violation that broke it, or NULL */
 	uint16_t max_size, size;
 
@@ -168,6 +169,9 @@ unsigned virtq_pop(struct virtq *q, struct virtq_chain **chains, unsigned max);
 void virtq_unpop(struct virtq *q, struct virtq_chain *chain);
 /* Gives a chain back as used with `written` bytes stored from the front of its writable part. */
 void virtq_push(struct virtq *q, struct virtq_chain *chain, uint32_t written);
+
+/* Did pop stop for want of blocks of which some have come back? Then pop again. */
+bool virtq_has_room_again(const struct virtq *q);
 
 enum virtq_notify { VIRTQ_NOTHING, VIRTQ_SUPPRESSED, VIRTQ_NOTIFY };
 

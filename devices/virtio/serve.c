@@ -80,8 +80,8 @@ void virtio_queue_publish(struct virtio_queue *q)
 	case VIRTQ_NOTHING:
 		break;
 	}
-	/* There may be room now for what a pass had to leave in the ring. */
-	if (q->ring.throttled && !q->serving)
+	/* For what a pass had to leave in the ring. */
+	if (virtq_has_room_again(&q->ring) && !q->serving)
 		virtio_queue_kick(q);
 }
 
@@ -201,8 +201,9 @@ void virtio_serve_hold(struct virtio_queue *q, unsigned held)
 	bool wake;
 
 	pthread_mutex_lock(&q->lock);
-	if (held && !q->held && q->running)
-		drain(q); /* what completes now still is */
+	/* Also of a broken queue: its requests must not reach memory any more. */
+	if (held && !q->held)
+		drain(q); /* what completes now still is shown to the driver */
 	q->held = held;
 	wake = !held && q->running;
 	pthread_mutex_unlock(&q->lock);

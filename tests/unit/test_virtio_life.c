@@ -112,6 +112,39 @@ Test(virtio_life, pause_and_go_on, .timeout = 30)
 	vrig_destroy(r);
 }
 
+/* A broken queue's requests are over, too, when nothing may reach memory any more. */
+Test(virtio_life, a_broken_queue_is_waited_for, .timeout = 30)
+{
+	struct model_buf bad = { MODEL_LOW, 64, true };
+
+	for (unsigned way = 0; way < 2; way++) {
+		struct vrig *r = slow_rig();
+		struct model d;
+		struct error e;
+		pthread_t thread;
+
+		slow_set(r, true);
+		vrig_up(r, &d, 8, ~0ull);
+		model_add(&d, &one_buf, 1, false);
+		vrig_kick(r, 0);
+		vrig_wait(slow_held(r) == 1);
+		model_add(&d, &bad, 1, false);
+		vrig_kick(r, 0);
+		vrig_wait(vrig_status(r) & NEEDS_RESET);
+		pthread_create(&thread, NULL, quick_later, r);
+		if (way)
+			r->dev->ops->pause(r->dev);
+		else
+			vrig_write(r, r->config + PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+		cr_assert_eq(slow_held(r), 0);
+		pthread_join(thread, NULL);
+		if (way)
+			cr_assert_eq(r->dev->ops->start(r->dev, &e), 0);
+		model_free(&d);
+		vrig_destroy(r);
+	}
+}
+
 Test(virtio_life, a_queue_moves_away_and_back, .timeout = 30)
 {
 	struct vrig *r = slow_rig();

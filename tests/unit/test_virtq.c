@@ -280,7 +280,9 @@ Test(virtq, throttles_and_recovers)
 	cr_assert(t->q.throttled);
 	cr_assert_null(t->q.error);
 	cr_assert_eq(virtq_pop(&t->q, chains + n, 256 - n), 0);
+	cr_assert(!virtq_has_room_again(&t->q), "to pop again would be to spin");
 	virtq_push(&t->q, chains[5], 0);
+	cr_assert(virtq_has_room_again(&t->q));
 	cr_assert_eq(virtq_pop(&t->q, chains + n, 256 - n), 1);
 	cr_assert(t->q.throttled);
 	cr_assert_eq(chains[n]->readable.n, MODEL_TABLE);

@@ -397,6 +397,32 @@ Test(virtq_hostile, breaks_with_chains_out)
 	}
 }
 
+/* What holds chains gives them back unused, whatever became of the others: none is lost. */
+Test(virtq_hostile, breaks_with_unused_chains_out)
+{
+	static const uint64_t features[] = { 0, IN_ORDER, PACKED, PACKED | IN_ORDER };
+
+	for (unsigned i = 0; i < 4; i++) {
+		struct bench *b = bench_create(features[i], SIZE);
+		struct model_buf good = { DATA, 16, true }, bad = { MODEL_LOW, 16, true };
+		struct virtq_chain *chain[4], *c;
+		unsigned n = 0;
+
+		for (unsigned k = 0; k < 4; k++)
+			model_add(&b->driver, k < 3 ? &good : &bad, 1, false);
+		cr_assert_eq(virtq_pop(&b->q, chain, 4), 3);
+		virtq_push(&b->q, chain[2], 16);
+		virtq_unpop(&b->q, chain[1]);
+		virtq_unpop(&b->q, chain[0]);
+		cr_assert_eq(b->q.out, 0);
+		virtq_stop(&b->q);
+		for (c = b->q.chains_free; c; c = c->next)
+			n++;
+		cr_assert_eq(n, b->q.chains_fresh);
+		bench_destroy(b);
+	}
+}
+
 /* The same descriptors made available again while the device has them. */
 Test(virtq_hostile, more_in_flight_than_there_are_descriptors)
 {
