@@ -18,6 +18,7 @@
 /* Page numbers in one request, so that it is served in good time; Linux sends 256. */
 #define MAX_PFNS 16384u
 #define CHUNK	 1024u
+#define TURN	 4u /* requests; each of their pages may be a call of its own */
 
 static struct balloon *balloon_of(struct virtio_device *v)
 {
@@ -278,6 +279,7 @@ static void destroy(struct virtio_device *v)
 
 static const struct virtio_device_ops balloon_ops = {
 	.process = process,
+	.turn = TURN,
 	.drain = drain,
 	.driver_ok = driver_ok,
 	.config_write = config_write,

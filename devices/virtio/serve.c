@@ -124,7 +124,7 @@ static bool pass(struct virtio_queue *q, unsigned *budget)
 	unsigned n;
 
 	virtq_disable_kicks(&q->ring);
-	while ((n = virtq_pop(&q->ring, chains, BATCH)) > 0) {
+	while ((n = virtq_pop(&q->ring, chains, *budget < BATCH ? *budget : BATCH)) > 0) {
 		take(q, chains, n);
 		q->v->ops->process(q, chains, n);
 		virtio_queue_publish(q);
@@ -141,7 +141,7 @@ static bool pass(struct virtio_queue *q, unsigned *budget)
 
 static void serve(struct virtio_queue *q)
 {
-	unsigned budget = BUDGET;
+	unsigned budget = q->v->ops->turn ? q->v->ops->turn : BUDGET;
 
 	if (!virtio_queue_ours(q) || (q->v->ops->pull && q->v->ops->pull(q)))
 		return;

@@ -56,6 +56,8 @@ struct virtio_device_ops {
 	 * what is pushed later is shown by virtio_queue_publish().
 	 */
 	void (*process)(struct virtio_queue *q, struct virtq_chain **chains, unsigned n);
+	/* Chains in one turn of the loop, for a device to which one can be long work; 0: many. */
+	unsigned turn;
 	/*
 	 * For a queue that the device takes from by itself (receive buffers): called in place of
 	 * process() when there may be chains (a kick, start, the end of a hold), q->lock held; it

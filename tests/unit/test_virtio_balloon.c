@@ -137,6 +137,29 @@ Test(virtio_balloon, long_lists)
 	kit_free(k);
 }
 
+/* Each may take long: others get their turn in between. */
+Test(virtio_balloon, many_lists_take_several_turns)
+{
+	struct kit *k = kit("");
+	struct virtio_queue *q = &balloon(k)->v.queue[INFLATE];
+	struct model_buf buf = { LIST, 4, false };
+	const uint32_t pfn = 0x500;
+
+	memcpy(model_at(&k->r->memory, LIST, 4), &pfn, 4);
+	pthread_mutex_lock(&q->lock);
+	q->stats.kicks = 0;
+	for (unsigned i = 0; i < 16; i++)
+		model_add(&k->q[INFLATE], &buf, 1, false);
+	vrig_kick(k->r, INFLATE);
+	pthread_mutex_unlock(&q->lock);
+	for (unsigned i = 0; i < 16; i++)
+		vrig_wait_used(&k->q[INFLATE]);
+	pthread_mutex_lock(&q->lock);
+	cr_expect_geq(q->stats.kicks, 4);
+	pthread_mutex_unlock(&q->lock);
+	kit_free(k);
+}
+
 Test(virtio_balloon, pinned_memory_stays)
 {
 	struct kit *k = kit("");
