@@ -24,7 +24,7 @@ static uint16_t check_queue(const struct nvme *n, const struct nvme_command *c, 
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
 	if (c->prp1 % NVME_PAGE)
 		return NVME_SC_PRP_OFFSET | NVME_SC_DNR;
-	if (!memory_contains(n->dev.host->memory, c->prp1, (uint64_t)size << entry_shift))
+	if (!memory_map(n->dev.host->memory, c->prp1, (uint64_t)size << entry_shift, NVME_PAGE))
 		return NVME_SC_INVALID_FIELD | NVME_SC_DNR;
 	return NVME_SC_SUCCESS;
 }
