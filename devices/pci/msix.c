@@ -28,15 +28,26 @@ static uint16_t control(const struct pci_function *f)
 	return pci_config_get16(f, f->msix.capability + PCI_MSIX_FLAGS);
 }
 
-static bool layout_fits(const struct pci_function *f)
+static bool fits(const struct pci_function *f, unsigned bar, uint32_t offset, uint32_t size)
+{
+	return offset % 8 == 0 && (uint64_t)offset + size <= f->bar[bar].size;
+}
+
+static int check_layout(const struct pci_function *f, struct error *e)
 {
 	const struct pci_msix *m = &f->msix;
 
-	return m->table_offset % 8 == 0 && m->pba_offset % 8 == 0 &&
-	       (uint64_t)m->table_offset + table_size(m) <= f->bar[m->bar].size &&
-	       (uint64_t)m->pba_offset + pba_size(m) <= f->bar[m->pba_bar].size &&
-	       (m->bar != m->pba_bar ||
-		!pci_overlaps(m->table_offset, table_size(m), m->pba_offset, pba_size(m)));
+	if (!fits(f, m->bar, m->table_offset, table_size(m)))
+		return error_set(e, -EINVAL, "%s: MSI-X table at 0x%x does not fit into BAR %u",
+				 f->name, m->table_offset, m->bar);
+	if (!fits(f, m->pba_bar, m->pba_offset, pba_size(m)))
+		return error_set(e, -EINVAL, "%s: MSI-X PBA at 0x%x does not fit into BAR %u",
+				 f->name, m->pba_offset, m->pba_bar);
+	if (m->bar == m->pba_bar &&
+	    pci_overlaps(m->table_offset, table_size(m), m->pba_offset, pba_size(m)))
+		return error_set(e, -EINVAL, "%s: MSI-X PBA at 0x%x lies in the table", f->name,
+				 m->pba_offset);
+	return 0;
 }
 
 static bool memory_bar(const struct pci_function *f, unsigned bar)
@@ -59,10 +70,10 @@ int pci_add_msix_at(struct pci_function *f, const struct pci_msix_layout *l, str
 				.pba_bar = l->pba_bar,
 				.table_offset = l->table_offset,
 				.pba_offset = l->pba_offset };
-	if (!layout_fits(f)) {
+	err = check_layout(f, e);
+	if (err) {
 		*m = (struct pci_msix){ 0 };
-		return error_set(e, -EINVAL, "%s: MSI-X table does not fit into BAR %u", f->name,
-				 l->table_bar);
+		return err;
 	}
 	err = pci_add_capability_at(f, l->at, PCI_CAP_ID_MSIX, PCI_CAP_MSIX_SIZEOF);
 	m->table = calloc(l->vectors, PCI_MSIX_ENTRY_SIZE);

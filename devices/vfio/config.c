@@ -162,6 +162,28 @@ static int add_msi(struct vfio_function *vf, unsigned at, struct error *e)
 			      flags & (PCI_MSI_FLAGS_64BIT | PCI_MSI_FLAGS_MASKBIT), e);
 }
 
+/* VFs whose hardware states a PBA that is not in its BAR, and where it is. */
+static const struct {
+	uint16_t vendor, device, mask;
+	uint32_t offset;
+} pba_places[] = {
+	{ 0x1425, 0x5800, 0xff00, 0x1000 }, /* Chelsio T5 */
+	{ 0x1d22, 0x3685, 0xffff, 0xb400 }, /* Baidu Kunlun */
+};
+
+static void correct_pba(const struct pci_function *f, struct pci_msix_layout *l)
+{
+	uint16_t vendor = pci_config_get16(f, PCI_VENDOR_ID);
+	uint16_t device = pci_config_get16(f, PCI_DEVICE_ID);
+
+	if (l->pba_bar >= PCI_BARS || l->pba_offset < f->bar[l->pba_bar].size)
+		return;
+	for (unsigned i = 0; i < sizeof(pba_places) / sizeof(pba_places[0]); i++)
+		if (vendor == pba_places[i].vendor &&
+		    (device & pba_places[i].mask) == pba_places[i].device)
+			l->pba_offset = pba_places[i].offset;
+}
+
 static int add_msix(struct vfio_function *vf, unsigned at, struct error *e)
 {
 	struct vfio_config *c = &vf->config;
@@ -178,6 +200,7 @@ static int add_msix(struct vfio_function *vf, unsigned at, struct error *e)
 		.pba_bar = pba & PCI_MSIX_PBA_BIR,
 		.pba_offset = pba & PCI_MSIX_PBA_OFFSET,
 	};
+	correct_pba(&vf->f, &c->msix_layout);
 	return pci_add_msix_at(&vf->f, &c->msix_layout, e);
 }
 

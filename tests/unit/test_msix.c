@@ -275,8 +275,12 @@ Test(msix, what_is_refused)
 	cr_expect_eq(pci_add_msix(&n->f, 1, 2, 0, 0x80, &e), -EINVAL, "no BAR");
 	cr_expect_eq(pci_add_msix(&n->f, 0, 1, 0, 0x80, &e), -EINVAL);
 	cr_expect_eq(pci_add_msix(&n->f, 2049, 1, 0, 0x80, &e), -EINVAL);
-	cr_expect_eq(pci_add_msix(&n->f, 256, 1, 0, 0xff8, &e), -EINVAL, "PBA in the table");
+	cr_expect_eq(pci_add_msix(&n->f, 256, 1, 0, 0xfe0, &e), -EINVAL, "PBA in the table");
+	cr_expect(strstr(e.msg, "PBA at 0xfe0 lies in the table"), "%s", e.msg);
 	cr_expect_eq(pci_add_msix(&n->f, 2, 1, 0xff0, 0, &e), -EINVAL, "past the BAR");
+	cr_expect(strstr(e.msg, "table at 0xff0 does not fit into BAR 1"), "%s", e.msg);
+	cr_expect_eq(pci_add_msix(&n->f, 2, 1, 0, 0x1000, &e), -EINVAL, "PBA past the BAR");
+	cr_expect(strstr(e.msg, "PBA at 0x1000 does not fit into BAR 1"), "%s", e.msg);
 	cr_expect_eq(pci_add_msix(&n->f, 2, 1, 0xfffffff8, 0, &e), -EINVAL);
 	cr_expect_eq(pci_add_msix(&n->f, 2, 1, 4, 0x800, &e), -EINVAL, "alignment");
 	cr_expect_eq(pci_add_msix(&n->f, 2, 1, 0, 0x800, &e), 0);

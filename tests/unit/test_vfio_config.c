@@ -62,6 +62,49 @@ Test(vfio_config, a_vf_is_what_its_pf_says_and_has_no_line)
 	vfio_rig_destroy(r);
 }
 
+static void put_hw32(struct vfio_rig *r, unsigned at, uint32_t value)
+{
+	memcpy(r->hw->config + at, &value, 4);
+}
+
+/* Hardware with this PBA, of these ids; what the guest is told of it, or the refusal. */
+static uint32_t pba_shown(uint16_t vendor, uint16_t device, uint32_t pba, struct error *e)
+{
+	struct vfio_rig *r = vfio_rig_make();
+	uint32_t shown = 0;
+	int err;
+
+	r->hw->vd.vf = true;
+	r->hw->vd.vendor = vendor;
+	r->hw->vd.device = device;
+	memset(r->hw->config, 0xff, 4);
+	r->hw->vd.region[0].size = r->hw->vd.region[0].area[0].size = 0x10000;
+	put_hw32(r, HW_MSIX + PCI_MSIX_TABLE, 0);
+	put_hw32(r, HW_MSIX + PCI_MSIX_PBA, pba);
+	err = vfio_rig_create(r, &row_vfio_dev, e);
+	if (!err) {
+		shown = (uint32_t)vcfg_read(r, HW_MSIX + PCI_MSIX_PBA, 4);
+		cr_expect_eq(r->vf->config.msix_layout.pba_offset, shown,
+			     "and so is what is mapped");
+	} else {
+		cr_expect_eq(err, -EINVAL);
+	}
+	vfio_rig_destroy(r);
+	return shown;
+}
+
+Test(vfio_config, a_pba_that_is_known_to_be_wrong_is_put_right)
+{
+	struct error e;
+
+	cr_expect_eq(pba_shown(0x1425, 0x5801, 0x18000, &e), 0x1000, "Chelsio T5");
+	cr_expect_eq(pba_shown(0x1d22, 0x3685, 0x460000, &e), 0xb400, "Baidu Kunlun");
+	cr_expect_eq(pba_shown(0x1425, 0x5801, 0x8000, &e), 0x8000, "one that can be right stays");
+	cr_expect_eq(pba_shown(0x1425, 0x5401, 0x18000, &e), 0, "a PF");
+	cr_expect(strstr(e.msg, "PBA at 0x18000 does not fit into BAR 0"), "%s", e.msg);
+	cr_expect_eq(pba_shown(0x1425, 0x5801, 0x18007, &e), 0, "there is no BAR 7");
+}
+
 Test(vfio_config, the_list_of_capabilities)
 {
 	static const uint8_t want[][2] = { { HW_MSIX, PCI_CAP_ID_MSIX },
