@@ -65,11 +65,27 @@ static int nvme_admin(const struct vfio_host *host, const char *controller,
 	return result;
 }
 
+/* Linux, block/bdev.c: bd_prepare_to_claim(). Reading only, so that udev does not hear of it. */
+static int claim(const struct vfio_host *host, const char *disk)
+{
+	char path[VFIO_PATH_MAX];
+	int fd, err = vfio_path(path, sizeof(path), host->root, "/dev/%s", disk);
+
+	if (err)
+		return err;
+	fd = open(path, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 const struct vfio_host vfio_this_host = {
 	.root = "",
 	.write = write_sysfs,
 	.load = load_module,
 	.nvme_admin = nvme_admin,
+	.claim = claim,
 };
 
 int vfio_host_write(const struct vfio_host *host, const char *dir, const char *name,

@@ -20,6 +20,11 @@ struct vfio_host {
 	/* An admin command to a controller, "nvme0": 0, -errno, or an NVMe status. */
 	int (*nvme_admin)(const struct vfio_host *host, const char *controller,
 			  struct nvme_passthru_cmd *cmd);
+	/*
+	 * Takes a disk or partition, "nvme0n1p2", for itself and gives it back: 0 or -errno;
+	 * -EBUSY: another has it so.
+	 */
+	int (*claim)(const struct vfio_host *host, const char *disk);
 };
 
 extern const struct vfio_host vfio_this_host;

@@ -134,6 +134,21 @@ static bool disk_used(struct seeker *s, const char *path, const char *name)
 	       any_entry(holders, look_at_holder, s);
 }
 
+/*
+ * Whoever has it exclusively holds it: a file system mounted in any namespace, md, dm and swap, and
+ * also what has no link in sysfs: ZFS, further devices of btrfs and bcachefs, programs.
+ */
+static bool held(struct seeker *s, const char *disk)
+{
+	if (s->host->claim(s->host, disk) != -EBUSY)
+		return false;
+	snprintf(s->how, s->size,
+		 "its disk %s is held by a mount in a container, a pool (ZFS, btrfs) or a program; "
+		 "end that first",
+		 disk);
+	return true;
+}
+
 static bool look_at_partition(struct seeker *s, const char *dir, const char *name)
 {
 	char path[2 * VFIO_PATH_MAX], number[32];
@@ -141,7 +156,7 @@ static bool look_at_partition(struct seeker *s, const char *dir, const char *nam
 	if (vfio_path(path, sizeof(path), dir, "/%s", name) ||
 	    vfio_read_text(path, "partition", number, sizeof(number)) <= 0)
 		return false;
-	return disk_used(s, path, name);
+	return disk_used(s, path, name) || held(s, name);
 }
 
 static bool whole_disk_used(struct seeker *s, const char *name)
@@ -150,7 +165,8 @@ static bool whole_disk_used(struct seeker *s, const char *name)
 
 	if (vfio_path(path, sizeof(path), s->host->root, "/sys/block/%s", name))
 		return false;
-	return disk_used(s, path, name) || any_entry(path, look_at_partition, s);
+	/* The disk is held when a partition is: that one is to be named. */
+	return disk_used(s, path, name) || any_entry(path, look_at_partition, s) || held(s, name);
 }
 
 static bool look_at_disk(struct seeker *s, const char *dir, const char *name)

@@ -124,6 +124,14 @@ mkfs.ext4 -q "$disk" && mkdir -p "$LAB_TMP/mnt" && mount "$disk" "$LAB_TMP/mnt"
 refuses 1 "mounted on .*/mnt; unmount it first" bind "$nic" "$nvme"
 is "$(driver_of "$nic") $(driver_of "$nvme")" "e1000e nvme" "and neither is taken"
 umount "$LAB_TMP/mnt"
+# Where this mount namespace does not show it, as in a container.
+unshare -m sh -c "mount $disk $LAB_TMP/mnt && exec sleep 100" &
+container=$!
+wait_for grep -q "$LAB_TMP/mnt" "/proc/$container/mountinfo"
+refuses 1 "disk ${disk#/dev/} is held by" bind "$nvme"
+is "$(driver_of "$nvme")" nvme "and it is not taken"
+kill $container
+wait $container
 ip link add br0 type bridge && ip link set "$(ls "/sys/bus/pci/devices/$nic/net")" master br0
 refuses 1 "part of br0" bind "$nic"
 ip link del br0

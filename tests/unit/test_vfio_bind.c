@@ -233,6 +233,28 @@ Test(vfio_bind, disks_in_use)
 	bound(NIC); /* another's disk is nothing to it */
 }
 
+/* Whoever holds it where sysfs and this mount namespace do not tell. */
+Test(vfio_bind, disks_that_are_held)
+{
+	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/dev"), "259:0\n");
+	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/dev"), "259:2\n");
+	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/partition"), "2\n");
+	vfio_tree_link(&fake.tree, "sys/block/nvme0n1",
+		       "../devices/pci0000:00/" NVME "/nvme/nvme0/nvme0n1");
+	vfio_tree_file(&fake.tree, "sys/block/vda/dev", "254:0\n");
+	fake.held = "nvme0n1p2";
+	refused(NVME, -EBUSY, "disk nvme0n1p2 is held by");
+	fake.held = "nvme0n1";
+	refused(NVME, -EBUSY, "disk nvme0n1 is held by");
+	/* What says more comes first. */
+	vfio_tree_file(&fake.tree, "proc/self/mountinfo",
+		       "23 22 259:2 / /srv rw,relatime shared:1 - ext4 /dev/nvme0n1p2 rw\n");
+	refused(NVME, -EBUSY, "nvme0n1p2 is mounted on /srv");
+	vfio_tree_file(&fake.tree, "proc/self/mountinfo", "");
+	fake.held = "vda";
+	bound(NVME);
+}
+
 /* Multipath: the disk is not below the function; it stays as long as one controller leads there. */
 Test(vfio_bind, nvme_subsystem_in_use)
 {

@@ -309,6 +309,12 @@ static int fake_load(const struct vfio_host *host, const char *module)
 	return 0;
 }
 
+static int fake_claim(const struct vfio_host *host, const char *disk)
+{
+	(void)host;
+	return fake.held && strcmp(fake.held, disk) == 0 ? -EBUSY : 0;
+}
+
 /* ---- the tree -------------------------------------------------------------------------------- */
 
 void fake_process(pid_t pid, const char *comm, char state, unsigned start)
@@ -342,7 +348,8 @@ void fake_setup(void)
 	fake.host = (struct vfio_host){ .root = fake.tree.root,
 					.write = fake_write,
 					.load = fake_load,
-					.nvme_admin = fake_nvme };
+					.nvme_admin = fake_nvme,
+					.claim = fake_claim };
 	vfio_tree_dir(&fake.tree, "run");
 	vfio_tree_driver(&fake.tree, "pci", "vfio-pci");
 	vfio_tree_pci(&fake.tree, NVME, 0x010802, 0x1b36, 0x0010, "nvme", 7);

@@ -31,6 +31,7 @@ struct vfio_fake {
 	int writes, fail_at;	 /* this write fails, counted from 1; 0: none */
 	const char *loadable;	 /* a driver that load() can bring */
 	bool deaf;		 /* vfio-pci takes nothing */
+	const char *held;	 /* a disk or partition that somebody has exclusively */
 	int commands, refuse_at; /* this NVMe command ends with a status */
 	bool no_virtualization;
 	unsigned total, primary, max_each, granularity; /* flexible resources, of both kinds */
