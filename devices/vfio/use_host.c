@@ -14,11 +14,14 @@
 
 #define LINE 4096
 
+#define STACK_MAX 8 /* interfaces on one another; Linux, MAX_NEST_DEV */
+
 struct seeker {
 	const struct vfio_host *host;
 	const struct vfio_node *node;
 	char *how;
 	size_t size;
+	unsigned depth; /* of stacked interfaces */
 };
 
 /* Calls look() with each name in a directory until it says true. */
@@ -214,50 +217,95 @@ static bool look_at_subsystem(struct seeker *s, const char *dir, const char *nam
 
 /* ---- networks -------------------------------------------------------------------------------- */
 
-/* A route to everywhere: destination 00000000 (IPv4, field 1). */
-static bool has_default_route(const struct vfio_host *host, const char *interface)
+static bool field_is(const char *line, unsigned n, const char *text)
 {
-	char path[VFIO_PATH_MAX], line[LINE], copy[LINE];
+	char copy[LINE];
+
+	snprintf(copy, sizeof(copy), "%s", line);
+	return strcmp(field(copy, n), text) == 0;
+}
+
+static bool is_default(const char *line, const char *interface)
+{
+	return field_is(line, 0, interface) && field_is(line, 1, "00000000");
+}
+
+static bool is_default6(const char *line, const char *interface)
+{
+	return field_is(line, 9, interface) && field_is(line, 1, "00") &&
+	       field_is(line, 0, "00000000000000000000000000000000");
+}
+
+/* A route to everywhere, in one of the two tables of routes. */
+static bool has_route(const struct vfio_host *host, const char *table, const char *interface,
+		      bool (*is)(const char *line, const char *interface))
+{
+	char path[VFIO_PATH_MAX], line[LINE];
 	bool found = false;
 	FILE *f;
 
-	if (vfio_path(path, sizeof(path), host->root, "/proc/net/route"))
+	if (vfio_path(path, sizeof(path), host->root, "/proc/net/%s", table))
 		return false;
 	f = fopen(path, "re");
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		memcpy(copy, line, sizeof(copy));
-		found = strcmp(field(copy, 0), interface) == 0 &&
-			strcmp(field(line, 1), "00000000") == 0;
-	}
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = is(line, interface);
 	if (f)
 		fclose(f);
 	return found;
 }
 
-static bool look_at_interface(struct seeker *s, const char *dir, const char *name)
-{
-	char path[2 * VFIO_PATH_MAX], master[VFIO_NAME_MAX];
+static bool interface_used(struct seeker *s, const char *path, const char *name);
 
-	if (vfio_path(path, sizeof(path), dir, "/%s", name))
+/* "upper_eth0.100": a VLAN, or another interface that has no link to a master. */
+static bool look_at_upper(struct seeker *s, const char *dir, const char *name)
+{
+	static const char upper[] = "upper_";
+	char path[VFIO_PATH_MAX];
+	bool used;
+
+	(void)dir;
+	if (strncmp(name, upper, strlen(upper)) != 0 || s->depth == STACK_MAX)
 		return false;
+	name += strlen(upper);
+	if (vfio_path(path, sizeof(path), s->host->root, "/sys/class/net/%s", name))
+		return false;
+	s->depth++;
+	used = interface_used(s, path, name);
+	s->depth--;
+	return used;
+}
+
+static bool interface_used(struct seeker *s, const char *path, const char *name)
+{
+	bool v4 = has_route(s->host, "route", name, is_default);
+	char master[VFIO_NAME_MAX];
+
 	if (vfio_read_link(path, "master", master, sizeof(master)) == 0)
 		snprintf(s->how, s->size,
 			 "its interface %s is part of %s; ip link set %s nomaster first", name,
 			 master, name);
-	else if (has_default_route(s->host, name))
+	else if (v4 || has_route(s->host, "ipv6_route", name, is_default6))
 		snprintf(s->how, s->size,
-			 "this machine's default route goes through its interface %s; ip route del "
-			 "default dev %s first",
-			 name, name);
+			 "this machine's default route goes through its interface %s; ip%s route "
+			 "del default dev %s first",
+			 name, v4 ? "" : " -6", name);
 	else
-		return false;
+		return any_entry(path, look_at_upper, s);
 	return true;
+}
+
+static bool look_at_interface(struct seeker *s, const char *dir, const char *name)
+{
+	char path[2 * VFIO_PATH_MAX];
+
+	return vfio_path(path, sizeof(path), dir, "/%s", name) == 0 &&
+	       interface_used(s, path, name);
 }
 
 bool vfio_host_uses(const struct vfio_host *host, const struct vfio_node *node, char *how,
 		    size_t size)
 {
-	struct seeker s = { host, node, how, size };
+	struct seeker s = { host, node, how, size, 0 };
 	char path[VFIO_PATH_MAX + 8];
 
 	*how = '\0';

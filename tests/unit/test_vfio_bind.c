@@ -289,6 +289,39 @@ Test(vfio_bind, networks_in_use)
 	refused(NIC, -EBUSY, "part of br0");
 }
 
+#define ANY6 "00000000000000000000000000000000"
+
+Test(vfio_bind, networks_in_use_by_ipv6_alone)
+{
+	vfio_tree_file(&fake.tree, PCI(NIC, "net/eth1/address"), "52:54:00:00:00:01\n");
+	vfio_tree_file(&fake.tree, "proc/net/ipv6_route",
+		       ANY6 " 00 " ANY6 " 00 fe800000000000000000000000000002 00000400 00000001 "
+			    "00000000 00000003     eth1\n");
+	refused(NIC, -EBUSY, "ip -6 route del default dev eth1");
+	vfio_tree_file(&fake.tree, "proc/net/ipv6_route",
+		       "fe80" ANY6 "\n" ANY6 " 08 " ANY6 " 00 " ANY6
+		       " 00000100 00000001 00000000 00000001     eth1\n" ANY6 " 00 " ANY6
+		       " 00 " ANY6 " ffffffff 00000001 00000000 00200200       lo\n");
+	bound(NIC);
+}
+
+/* A VLAN, a macvlan and the like: what they are used for, the NIC is used for. */
+Test(vfio_bind, networks_in_use_through_stacked_interfaces)
+{
+	vfio_tree_file(&fake.tree, PCI(NIC, "net/eth1/address"), "52:54:00:00:00:01\n");
+	vfio_tree_link(&fake.tree, PCI(NIC, "net/eth1/upper_eth1.100"),
+		       "../../../../virtual/net/eth1.100");
+	vfio_tree_link(&fake.tree, "sys/class/net/eth1.100/upper_mv0", "../mv0");
+	vfio_tree_link(&fake.tree, "sys/class/net/mv0/upper_eth1.100", "../eth1.100"); /* no end */
+	vfio_tree_file(&fake.tree, "proc/net/route", "Iface\tDestination\neth1.100\t00000000\n");
+	refused(NIC, -EBUSY, "through its interface eth1.100; ip route del default dev eth1.100");
+	vfio_tree_file(&fake.tree, "proc/net/route", "Iface\tDestination\nmv0\t00000000\n");
+	refused(NIC, -EBUSY, "ip route del default dev mv0");
+	vfio_tree_file(&fake.tree, "proc/net/route", "");
+	vfio_tree_link(&fake.tree, "sys/class/net/eth1.100/master", "../br0");
+	refused(NIC, -EBUSY, "its interface eth1.100 is part of br0");
+}
+
 Test(vfio_bind, open_functions_are_not_unbound)
 {
 	struct vfio_node node;
