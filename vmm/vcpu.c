@@ -2,8 +2,8 @@
  * vCPU threads and the exit loop: see vcpu.h.
  *
  * Pausing: the main thread sets `pause`, then each vCPU's immediate_exit and sends its thread a
- * signal. Whatever the thread was doing it ends up out of KVM_RUN, completes a half-done port or
- * memory access by one more KVM_RUN that returns at once, and parks.
+ * signal. Whatever the thread was doing it ends up out of KVM_RUN, completes an instruction that is
+ * half-done, by more KVM_RUNs that do not enter the guest, and parks.
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,6 +19,13 @@
 #include "vmm/log.h"
 #include "vmm/trace.h"
 #include "vmm/vcpu.h"
+
+/*
+ * In how many exits KVM lets an instruction end: it emulates up to 1024 rounds of a string
+ * instruction in one go (Linux, arch/x86/kvm/emulate.c: x86_emulate_insn()), each of which may read
+ * and write over a page boundary. The guest cannot make it more.
+ */
+#define MAX_PARTS (1024 * 4)
 
 /* ---- exits ----------------------------------------------------------------------------------- */
 
@@ -140,8 +147,7 @@ static void serve_exit(struct vcpu *vcpu)
 
 void vcpu_complete_access(struct vcpu *vcpu)
 {
-	/* An access across a page boundary comes in up to two parts of 8 bytes each a page. */
-	for (int part = 0; part < 4; part++) {
+	for (int part = 0; part < MAX_PARTS; part++) {
 		__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
 		if (ioctl(vcpu->fd, KVM_RUN, 0) != 0)
 			break;

@@ -116,7 +116,10 @@ void vcpu_set_request_pause(struct vcpu_set *set);
 /* Cannot go on: tells the owner. On its own thread. */
 void vcpu_stop(struct vcpu *vcpu, enum vcpu_stop why);
 
-/* Lets KVM finish the access whose exit was served, without entering the guest. Its own thread. */
+/*
+ * Lets KVM finish the instruction whose access was served, and serves its further ones, without
+ * entering the guest. Its own thread.
+ */
 void vcpu_complete_access(struct vcpu *vcpu);
 
 /* Sum over the vCPUs; exact while paused. */
