@@ -26,6 +26,12 @@
 #define MSR_STAR       0xc0000081
 #define MSR_KERNEL_GS  0xc0000102
 #define CR4_PGE	       0x80
+#define CR0_NE	       0x20
+#define CR4_VMXE       0x2000
+#define MSR_EFER       0xc0000080
+#define EFER_SVME      0x1000
+#define MSR_FEATURES   0x3a /* IA32_FEATURE_CONTROL: locked, and VMX outside SMX */
+#define MSR_VMX_BASIC  0x480
 #define RTC_INDEX      0x70
 #define RTC_B	       0x0b
 #define RTC_PIE	       0x40
@@ -73,7 +79,7 @@ struct state {
 	uint64_t magic;
 	uint32_t starts;
 	uint32_t stale[THINGS]; /* how often it was not fresh */
-	uint64_t bar[2], star, kernel_gs, cr4;
+	uint64_t bar[2], star, kernel_gs, cr4, efer;
 	uint64_t tsc;
 	uint32_t time_went_back;
 	uint32_t bss_dirty;
@@ -140,11 +146,12 @@ static void look_at_cpu(bool first)
 		state->star = rdmsr(MSR_STAR);
 		state->kernel_gs = rdmsr(MSR_KERNEL_GS);
 		state->cr4 = read_cr4();
+		state->efer = rdmsr(MSR_EFER);
 	}
 	expect(CPU_MSRS,
 	       rdmsr(MSR_STAR) == state->star && rdmsr(MSR_KERNEL_GS) == state->kernel_gs &&
 		       (rdmsr(MSR_APIC_BASE) & 0xfff) == (APIC_BASE_ENABLED | APIC_BASE_BSP));
-	expect(CPU_CONTROL, read_cr4() == state->cr4);
+	expect(CPU_CONTROL, read_cr4() == state->cr4 && rdmsr(MSR_EFER) == state->efer);
 	expect(OTHER_CPUS, smp_arrived() == 0);
 }
 
@@ -201,6 +208,28 @@ static void ap_keeps_busy(void *arg)
 		read8(rng.isr);
 		atomic_add(&state->seen_by_ap, 1);
 		read_config_space();
+	}
+}
+
+/* As a hypervisor is when its machine is reset: VMX operation, or SVM without interrupts. */
+static void be_hypervisor(void)
+{
+	uint32_t *region = alloc(4096, 4096);
+	uint64_t at = (uint64_t)region, cr0;
+
+	if (cpuid(1, 0).ecx & 1u << 5) {
+		if (!(rdmsr(MSR_FEATURES) & 1))
+			wrmsr(MSR_FEATURES, 5);
+		asm volatile("movq %%cr0, %0" : "=r"(cr0));
+		asm volatile("movq %0, %%cr0" : : "r"(cr0 | CR0_NE));
+		write_cr4(read_cr4() | CR4_VMXE);
+		*region = (uint32_t)rdmsr(MSR_VMX_BASIC) & 0x7fffffff;
+		asm volatile("vmxon %0" : : "m"(at) : "memory", "cc");
+		print("# in VMX operation\n");
+	} else if (cpuid(0x80000000, 0).eax >= 0x80000001 && cpuid(0x80000001, 0).ecx & 1u << 2) {
+		wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
+		asm volatile("clgi" : : : "memory");
+		print("# with SVM\n");
 	}
 }
 
@@ -294,6 +323,7 @@ void main(void)
 	state->tsc = rdtsc();
 	from_ap = acpi.ncpus > 1 && state->starts % 2;
 	make_dirty(from_ap ? 2 : 1);
+	be_hypervisor();
 	if (from_ap) {
 		smp_post(1, ap_resets, (void *)&ways[way].reset);
 		for (unsigned i = 0; i < 100; i++)

@@ -57,7 +57,8 @@ struct vcpu_arch {
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp_state;
 	struct kvm_lapic_state lapic;
-	bool have_xcrs, have_lapic;
+	struct kvm_nested_state nested; /* without data: as there are before VMXON or VMRUN */
+	bool have_xcrs, have_lapic, have_nested;
 	struct msr_list msrs;
 };
 
@@ -185,6 +186,10 @@ static int save(struct vcpu *vcpu)
 	/* A host without XSAVE gives none, and takes none, not even the none that it gave. */
 	a->have_xcrs = vcpu_ioctl(vcpu, KVM_GET_XCRS, &a->xcrs) == 0 && a->xcrs.nr_xcrs > 0;
 	a->have_lapic = vcpu_ioctl(vcpu, KVM_GET_LAPIC, &a->lapic) == 0;
+	/* Nor do all hosts have this one, or take back what they gave. */
+	a->nested.size = sizeof(a->nested);
+	a->have_nested = vcpu_ioctl(vcpu, KVM_GET_NESTED_STATE, &a->nested) == 0 &&
+			 vcpu_ioctl(vcpu, KVM_SET_NESTED_STATE, &a->nested) == 0;
 	return err;
 }
 
@@ -212,11 +217,24 @@ void vcpu_arch_destroy(struct vcpu *vcpu)
 
 /* ---- reset ----------------------------------------------------------------------------------- */
 
+/*
+ * Ends the guest's own VMX or SVM, as after power on. First of all: what belongs to a guest's guest
+ * would be taken for it, and in VMX operation KVM refuses any CR4 without VMXE.
+ */
+static int leave_nested(struct vcpu *vcpu)
+{
+	struct vcpu_arch *a = vcpu->arch;
+
+	return a->have_nested ? vcpu_ioctl(vcpu, KVM_SET_NESTED_STATE, &a->nested) : 0;
+}
+
 static int restore(struct vcpu *vcpu)
 {
 	struct vcpu_arch *a = vcpu->arch;
-	int err = vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &a->mp_state);
+	int err = leave_nested(vcpu);
 
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_SET_MP_STATE, &a->mp_state);
 	if (!err)
 		err = vcpu_ioctl(vcpu, KVM_SET_SREGS, &a->sregs);
 	if (!err)
@@ -306,12 +324,15 @@ int vcpu_arch_init(struct vcpu *vcpu)
 		struct kvm_msr_entry entry;
 	} clock = { .nmsrs = 1, .entry = { .index = MSR_KVM_SYSTEM_TIME_NEW } };
 	struct kvm_sregs now, sregs = a->sregs;
-	int err = vcpu_ioctl(vcpu, KVM_GET_SREGS, &now);
+	int err = leave_nested(vcpu);
 
+	if (!err)
+		err = vcpu_ioctl(vcpu, KVM_GET_SREGS, &now);
+	if (err)
+		return err;
 	sregs.cr0 = (sregs.cr0 & ~(uint64_t)(CR0_CD | CR0_NW)) | (now.cr0 & (CR0_CD | CR0_NW));
 	sregs.apic_base = now.apic_base;
-	if (!err)
-		err = vcpu_ioctl(vcpu, KVM_SET_SREGS, &sregs);
+	err = vcpu_ioctl(vcpu, KVM_SET_SREGS, &sregs);
 	if (!err)
 		err = vcpu_ioctl(vcpu, KVM_SET_REGS, &a->regs);
 	if (!err)
