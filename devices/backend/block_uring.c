@@ -8,7 +8,8 @@
  * WRITE_ZEROES and writes into the page cache (which the kernel hands to threads of its own anyway,
  * and those writes to one at a time), iovecs that O_DIRECT does not take as they are. So does
  * whatever the ring returns half done or with an error: the threads do it again, from the begin,
- * and what they say counts.
+ * and what they say counts. Not so a FLUSH: the kernel tells of data that it could not write once,
+ * and then of none.
  *
  * As in the thread engine, a request that is alone is done by the kicking thread if that serves
  * nothing else: it is one system call either way, and none for the completion. Failing that, it is
@@ -149,18 +150,26 @@ static bool to_ring(struct uring *u, struct block_request *r)
 
 /* ---- out of the ring ------------------------------------------------------------------------- */
 
+/* The ring itself could not; anything else is what the sync has to say, and said once. */
+static bool not_done(int res)
+{
+	return res == -ECANCELED || res == -EOPNOTSUPP || res == -EINVAL;
+}
+
 static void complete(struct uring *u, struct uring_op *op, int res)
 {
 	struct block_request *r = op->request;
-	bool good = r->op == BLOCK_FLUSH ? res == 0 : res >= 0 && (uint64_t)res == r->length;
+	bool flush = r->op == BLOCK_FLUSH;
+	bool again = flush ? not_done(res) : res < 0 || (uint64_t)res != r->length;
 
 	give_back(u, op);
-	if (good && u->q.block->file->direct < 0)
-		account_add(u->q.config.account, ACCOUNT_COPIED_KERNEL, (uint64_t)res);
-	if (good)
-		block_finish(&u->q, r, 0);
-	else
+	if (again) {
 		to_threads(u, r);
+		return;
+	}
+	if (!flush && u->q.block->file->direct < 0)
+		account_add(u->q.config.account, ACCOUNT_COPIED_KERNEL, (uint64_t)res);
+	block_finish(&u->q, r, flush ? res : 0);
 }
 
 /* No system call, unless completions wait for one. */

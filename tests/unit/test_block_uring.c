@@ -21,6 +21,7 @@
 #include "devices/backend/block_internal.h"
 #include "devices/backend/qcow2.h"
 #include "tests/unit/qcow2_rig.h"
+#include "tests/unit/test_block_bench.h"
 
 static void begin(void)
 {
@@ -402,6 +403,36 @@ Test(block_uring, errors)
 	cr_assert_eq(one(&f, BLOCK_READ, 0, buf, 512), 0);
 	cr_assert_eq(one(&f, BLOCK_FLUSH, 0, NULL, 0), 0);
 	front_close(&f);
+}
+
+static bool nowhere(struct block *b, const struct block_request *r, struct block_extent *x)
+{
+	(void)b;
+	(void)r;
+	(void)x;
+	return false;
+}
+
+/*
+ * A file that the kernel cannot sync, under a format whose own flush succeeds: as after a lost
+ * write, which the kernel tells of once.
+ */
+Test(block_uring, failed_flush_is_not_tried_again)
+{
+	struct block_file file = BLOCK_FILE_CLOSED;
+	struct stub_block *s = stub_block_create(1u << 20);
+	struct block_format_ops ops = *s->block.ops;
+	struct bench *b;
+
+	ops.map = nowhere;
+	s->block.ops = &ops;
+	s->block.file = &file;
+	s->block.flush_is_sync = true;
+	s->block.engine = BLOCK_ENGINE_IO_URING;
+	b = bench_create(&s->block, false);
+	cr_assert_eq(bench_run(b, BLOCK_FLUSH, 0, NULL, 0), -EBADF);
+	cr_assert_eq(s->flushes, 0);
+	bench_destroy(b);
 }
 
 /* ---- no io_uring ----------------------------------------------------------------------------- */
