@@ -121,6 +121,10 @@ int block_file_open(struct block_file *f, const char *path, bool read_only, enum
 
 	*f = BLOCK_FILE_CLOSED;
 	f->unsafe = cache == BLOCK_CACHE_UNSAFE;
+	f->cached = cache != BLOCK_CACHE_DIRECT;
+	f->path = strdup(path);
+	if (!f->path)
+		return error_set(e, -ENOMEM, "out of memory");
 	/* O_NONBLOCK: a fifo or a drive without a medium must not hold us up; then it goes. */
 	f->fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	err = f->fd < 0 ? -errno : 0;
@@ -150,6 +154,7 @@ void block_file_close(struct block_file *f)
 		close(f->direct);
 	if (f->fd >= 0)
 		close(f->fd); /* and with it the lock */
+	free(f->path);
 	*f = BLOCK_FILE_CLOSED;
 }
 
@@ -319,8 +324,8 @@ int block_file_readv(const struct block_file *f, const struct iovec *iov, int ni
 	return transfer(&t, iov, niov);
 }
 
-int block_file_writev(const struct block_file *f, const struct iovec *iov, int niov,
-		      uint64_t offset, int flags)
+int block_file_writev(struct block_file *f, const struct iovec *iov, int niov, uint64_t offset,
+		      int flags)
 {
 	struct transfer t = {
 		.f = f,
@@ -329,13 +334,33 @@ int block_file_writev(const struct block_file *f, const struct iovec *iov, int n
 		.flags = f->unsafe ? flags & ~RWF_DSYNC : flags,
 		.offset = offset,
 	};
+	int err = transfer(&t, iov, niov);
 
-	return transfer(&t, iov, niov);
+	if (!err || !(t.flags & RWF_DSYNC) || !f->cached)
+		return err;
+	/* Was it the write or the sync in it? If it can be written, the sync. */
+	t.flags &= ~RWF_DSYNC;
+	t.offset = offset;
+	return transfer(&t, iov, niov) ? err : block_file_synced(f, err);
 }
 
 /* ---- syncs and holes ------------------------------------------------------------------------- */
 
-int block_file_sync(const struct block_file *f)
+int block_file_synced(struct block_file *f, int err)
+{
+	int none = 0;
+
+	if (!f->cached)
+		return err;
+	if (err && __atomic_compare_exchange_n(&f->sync_error, &none, err, false, __ATOMIC_ACQ_REL,
+					       __ATOMIC_ACQUIRE))
+		log_error("%s: what was written may not be on the disk (%s); from now on all "
+			  "flushes of it fail",
+			  f->path, strerror(-err));
+	return __atomic_load_n(&f->sync_error, __ATOMIC_ACQUIRE);
+}
+
+int block_file_sync(struct block_file *f)
 {
 	int err;
 
@@ -345,7 +370,7 @@ int block_file_sync(const struct block_file *f)
 		account_add(f->account, ACCOUNT_SYSCALLS, 1);
 		err = fdatasync(f->fd) < 0 ? -errno : 0;
 	} while (err == -EINTR);
-	return err;
+	return block_file_synced(f, err);
 }
 
 static int allocate(const struct block_file *f, int mode, uint64_t offset, uint64_t len)
@@ -368,7 +393,7 @@ int block_file_punch(const struct block_file *f, uint64_t offset, uint64_t len)
 	return allocate(f, FALLOC_FL_PUNCH_HOLE, offset, len);
 }
 
-int block_file_zero(const struct block_file *f, uint64_t offset, uint64_t len)
+int block_file_zero(struct block_file *f, uint64_t offset, uint64_t len)
 {
 	static const uint8_t zeroes[ZEROES_CHUNK] __attribute__((aligned(BOUNCE_ALIGN)));
 	int err = allocate(f, FALLOC_FL_ZERO_RANGE, offset, len);

@@ -25,6 +25,9 @@ struct block_file {
 	uint64_t size;		 /* bytes, when it was opened */
 	uint64_t dev, inode;	 /* which file this is; of a block device, its device number */
 	struct account *account; /* whose system calls these are, or NULL */
+	char *path;
+	bool cached;	/* some of what we write goes through the page cache */
+	int sync_error; /* of the first sync that failed, if it is cached; atomic */
 };
 
 #define BLOCK_FILE_CLOSED ((struct block_file){ .fd = -1, .direct = -1, .align = 1 })
@@ -49,12 +52,19 @@ int block_file_write(const struct block_file *f, const void *buf, size_t len, ui
 /* The disk's data; iovecs as in preadv2(2), flags are RWF_…. 0, or -errno. */
 int block_file_readv(const struct block_file *f, const struct iovec *iov, int niov, uint64_t offset,
 		     int flags);
-int block_file_writev(const struct block_file *f, const struct iovec *iov, int niov,
-		      uint64_t offset, int flags);
+int block_file_writev(struct block_file *f, const struct iovec *iov, int niov, uint64_t offset,
+		      int flags);
 
-int block_file_sync(const struct block_file *f);
+/*
+ * Once a sync has failed, all later ones do: the kernel has dropped what it could not write, or
+ * takes it for written, and tells of it once. What came before is on the disk or not, nobody knows.
+ * O_DIRECT alone leaves nothing in the page cache, and each sync speaks for itself.
+ */
+int block_file_sync(struct block_file *f);
+/* Of a sync that was done elsewhere and returned err: what block_file_sync() would return. */
+int block_file_synced(struct block_file *f, int err);
 int block_file_punch(const struct block_file *f, uint64_t offset, uint64_t len);
 /* Makes zeroes by fallocate(2), or by writing them. */
-int block_file_zero(const struct block_file *f, uint64_t offset, uint64_t len);
+int block_file_zero(struct block_file *f, uint64_t offset, uint64_t len);
 
 #endif

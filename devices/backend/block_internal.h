@@ -36,10 +36,10 @@ struct block {
 	struct block_info info;
 	bool in_memory; /* on tmpfs and the like: nothing ever waits for a disk */
 	/* For engines that transfer data themselves: */
-	enum block_engine engine;      /* which one the user wants */
-	const struct block_file *file; /* where the data is; NULL: nowhere in particular */
-	bool flush_is_sync;	       /* flush() does no more than sync the file */
-	bool said;		       /* that there is no io_uring */
+	enum block_engine engine; /* which one the user wants */
+	struct block_file *file;  /* where the data is; NULL: nowhere in particular */
+	bool flush_is_sync;	  /* flush() does no more than sync the file */
+	bool said;		  /* that there is no io_uring */
 };
 
 struct block_engine_ops {

@@ -22,7 +22,7 @@ static struct qcow2 *image_of(struct block *b)
 /* What is in one piece in the file, if the kernel need not wait for the disk either. */
 static int now_or_never(struct block *b, const struct block_request *r)
 {
-	const struct block_file *f = qcow2_file(image_of(b));
+	struct block_file *f = qcow2_file(image_of(b));
 	bool write = r->op == BLOCK_WRITE;
 	struct block_extent x;
 	int err;

@@ -169,7 +169,7 @@ static void complete(struct uring *u, struct uring_op *op, int res)
 	}
 	if (!flush && u->q.block->file->direct < 0)
 		account_add(u->q.config.account, ACCOUNT_COPIED_KERNEL, (uint64_t)res);
-	block_finish(&u->q, r, flush ? res : 0);
+	block_finish(&u->q, r, flush ? block_file_synced(u->q.block->file, res) : 0);
 }
 
 /* No system call, unless completions wait for one. */

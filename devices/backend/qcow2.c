@@ -186,6 +186,7 @@ int qcow2_open_in_chain(struct qcow2 **out, const char *path, const struct qcow2
 	}
 	err = block_file_open(&q->file, path, options->read_only, options->cache, e);
 	if (!err) {
+		q->file.cached = true; /* the metadata always is */
 		err = set_up(q, options, above, e);
 		if (err)
 			error_prefix(e, "%s ", path);
@@ -224,7 +225,7 @@ uint32_t qcow2_cluster_size(const struct qcow2 *q)
 	return (uint32_t)q->cluster;
 }
 
-const struct block_file *qcow2_file(const struct qcow2 *q)
+struct block_file *qcow2_file(struct qcow2 *q)
 {
 	return &q->file;
 }

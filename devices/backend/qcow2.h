@@ -63,6 +63,6 @@ void qcow2_unmap(struct qcow2 *image, struct block_extent *extent);
 /* System calls on it and on its backing files count there. Before any request. */
 void qcow2_account(struct qcow2 *image, struct account *account);
 /* The file that extents are in. */
-const struct block_file *qcow2_file(const struct qcow2 *image);
+struct block_file *qcow2_file(struct qcow2 *image);
 
 #endif

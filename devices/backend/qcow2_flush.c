@@ -12,6 +12,10 @@
  * So a count on disk is never less than the references on disk. With lazy refcounts 1 (counts) and
  * 2 wait until the image is closed; until then a dirty bit in the header says that the counts are
  * to be made anew after a crash.
+ *
+ * A sync that failed goes on failing (block_file.h), and each step after one waits for it: what was
+ * written before it may be lost though it is clean here, so nothing is written that refers to it,
+ * and the dirty bit stays.
  */
 #include <errno.h>
 #include <stdlib.h>
