@@ -16,7 +16,8 @@ void sandbox_isolate(const char *directory);
 
 /*
  * When all is set up: any system call but those named (NULL-terminated) kills the process, in all
- * its threads; and memory is never made executable. -errno with a message.
+ * its threads; no file is opened by name, and memory is never made executable. Threads may allocate
+ * and free memory as they like. -errno with a message.
  */
 int sandbox_filter(const char *const *allowed, struct error *e);
 
