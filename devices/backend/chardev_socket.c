@@ -16,8 +16,7 @@
 #define BACKLOG 8
 
 struct socket_state {
-	struct unix_listener listener;
-	struct event_source source;
+	struct unix_listener listener; /* left alone while there is a client */
 };
 
 static int attach(struct chardev *chr, int fd)
@@ -34,21 +33,15 @@ static int attach(struct chardev *chr, int fd)
 			      chardev_fd_take(out, CHARDEV_FD_SOCKET));
 }
 
-/* One-shot, so the queue is left alone until this client has gone. */
-static void listen_on(struct socket_state *s)
-{
-	event_modify(&s->source, EPOLLIN | EPOLLONESHOT);
-}
-
 static void client_came(void *opaque, uint32_t events)
 {
 	struct chardev *chr = opaque;
 	struct socket_state *s = chr->state;
-	int fd = accept4(s->source.fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = unix_listener_accept(&s->listener, 0);
 
 	(void)events;
-	if (fd < 0 || attach(chr, fd) < 0)
-		listen_on(s);
+	if (fd >= 0 && attach(chr, fd) < 0)
+		unix_listener_wait(&s->listener);
 }
 
 static void socket_hangup(struct chardev *chr)
@@ -62,14 +55,13 @@ static void socket_hangup(struct chardev *chr)
 		return;
 	}
 	chardev_detach(chr);
-	listen_on(s);
+	unix_listener_wait(&s->listener);
 }
 
 static void socket_close(struct chardev *chr)
 {
 	struct socket_state *s = chr->state;
 
-	event_del(&s->source);
 	unix_listener_close(&s->listener);
 	free(s);
 	chr->state = NULL;
@@ -82,12 +74,11 @@ static int watch(struct chardev *chr, struct socket_state *s, const char *path, 
 	chr->label = strdup(path);
 	if (!chr->label)
 		return error_set(e, -ENOMEM, "out of memory");
-	s->source.fd = s->listener.fd;
-	s->source.events = EPOLLIN | EPOLLONESHOT;
-	s->source.callback = client_came;
-	s->source.opaque = chr;
-	err = event_add(chr->loop, &s->source);
-	return err ? error_set_errno(e, err, "cannot listen on %s", path) : 0;
+	err = unix_listener_watch(&s->listener, chr->loop, client_came, chr);
+	if (err)
+		return error_set_errno(e, err, "cannot listen on %s", path);
+	unix_listener_wait(&s->listener);
+	return 0;
 }
 
 static int socket_open(struct chardev *chr, const char *path, struct error *e)

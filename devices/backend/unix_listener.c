@@ -8,6 +8,9 @@
 #include <unistd.h>
 
 #include "devices/backend/unix_listener.h"
+#include "vmm/log.h"
+
+#define LATER_NS 100000000u
 
 /* A socket file that nobody listens on any more; anything else is left alone. */
 static bool is_stale(const struct sockaddr_un *address)
@@ -79,10 +82,54 @@ void unix_listener_close(struct unix_listener *l)
 {
 	struct stat st;
 
+	event_timer_destroy(&l->later); /* first: it is what uses the other */
+	event_del(&l->source);
 	if (l->fd >= 0)
 		close(l->fd);
 	if (l->bound && lstat(l->address.sun_path, &st) == 0 && st.st_dev == l->dev &&
 	    st.st_ino == l->ino)
 		unlink(l->address.sun_path);
 	*l = UNIX_LISTENER_NONE;
+}
+
+/* ---- in an event loop ------------------------------------------------------------------------ */
+
+void unix_listener_wait(struct unix_listener *l)
+{
+	event_modify(&l->source, EPOLLIN | EPOLLONESHOT);
+}
+
+static void try_again(void *opaque)
+{
+	unix_listener_wait(opaque);
+}
+
+int unix_listener_watch(struct unix_listener *l, struct event_loop *loop,
+			void (*callback)(void *opaque, uint32_t events), void *opaque)
+{
+	int err;
+
+	l->source = (struct event_source){
+		.fd = l->fd, .events = EPOLLONESHOT, .callback = callback, .opaque = opaque
+	};
+	l->later = (struct event_timer){ .callback = try_again, .opaque = l };
+	err = event_timer_init(&l->later, loop);
+	return err ? err : event_add(loop, &l->source);
+}
+
+int unix_listener_accept(struct unix_listener *l, int flags)
+{
+	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | flags), err = -errno;
+
+	if (fd >= 0)
+		return fd;
+	if (err == -EAGAIN || err == -EINTR || err == -ECONNABORTED) {
+		unix_listener_wait(l);
+		return err;
+	}
+	if (!l->complained)
+		log_warn("%s: cannot accept a connection: %s", l->address.sun_path, strerror(-err));
+	l->complained = true;
+	event_timer_set(&l->later, LATER_NS);
+	return err;
 }

@@ -24,7 +24,6 @@
 struct balloon_control {
 	struct balloon *b;
 	struct unix_listener listener;
-	struct event_source accepting;
 	struct event_source client; /* fd -1: none */
 	char line[COMMAND_MAX];
 	size_t len;
@@ -98,7 +97,7 @@ static void hang_up(struct balloon_control *c)
 	if (c->client.fd >= 0)
 		close(c->client.fd);
 	c->client.fd = -1;
-	event_modify(&c->accepting, EPOLLIN | EPOLLONESHOT);
+	unix_listener_wait(&c->listener);
 }
 
 static void client_says(void *opaque, uint32_t events)
@@ -119,16 +118,16 @@ static void client_says(void *opaque, uint32_t events)
 static void client_came(void *opaque, uint32_t events)
 {
 	struct balloon_control *c = opaque;
+	int fd = unix_listener_accept(&c->listener, SOCK_NONBLOCK);
 
 	(void)events;
+	if (fd < 0)
+		return;
 	c->len = 0;
 	c->client = (struct event_source){
-		.fd = accept4(c->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK),
-		.events = EPOLLIN,
-		.callback = client_says,
-		.opaque = c,
+		.fd = fd, .events = EPOLLIN, .callback = client_says, .opaque = c
 	};
-	if (c->client.fd < 0 || event_add(c->accepting.loop, &c->client))
+	if (event_add(c->b->v.dev.host->loop, &c->client))
 		hang_up(c);
 }
 
@@ -145,15 +144,12 @@ int balloon_control_open(struct balloon *b, const char *path, struct error *e)
 	err = unix_listener_open(&c->listener, path, BACKLOG, e);
 	if (err)
 		return err;
-	c->accepting = (struct event_source){
-		.fd = c->listener.fd,
-		.events = EPOLLIN | EPOLLONESHOT,
-		.callback = client_came,
-		.opaque = c,
-	};
 	/* The main loop, whoever serves the queues. */
-	err = event_add(b->v.dev.host->loop, &c->accepting);
-	return err ? error_set_errno(e, err, "cannot listen on %s", path) : 0;
+	err = unix_listener_watch(&c->listener, b->v.dev.host->loop, client_came, c);
+	if (err)
+		return error_set_errno(e, err, "cannot listen on %s", path);
+	unix_listener_wait(&c->listener);
+	return 0;
 }
 
 void balloon_control_close(struct balloon *b)
@@ -165,7 +161,6 @@ void balloon_control_close(struct balloon *b)
 	event_del(&c->client);
 	if (c->client.fd >= 0)
 		close(c->client.fd);
-	event_del(&c->accepting);
 	unix_listener_close(&c->listener);
 	free(c);
 	b->control = NULL;

@@ -95,9 +95,6 @@ struct vsock {
 	char *prefix;
 
 	struct unix_listener listener;
-	struct event_source accepting;
-	bool accept_paused; /* the loop's thread only */
-	struct log_limit no_room;
 	int epoll; /* the connections' sockets, edge-triggered */
 	struct event_source sockets;
 	struct event_timer timer;

@@ -169,34 +169,23 @@ static void sockets_ready(void *opaque, uint32_t events)
 	pthread_mutex_unlock(&vsock_rxq(s)->lock);
 }
 
-/* No descriptor is left: the loop must not be told of the same program again and again. */
-static void accept_later(struct vsock *s)
-{
-	log_guest(&s->no_room, "%s: cannot accept a connection: %s", s->v.dev.name,
-		  strerror(errno));
-	event_modify(&s->accepting, 0);
-	s->accept_paused = true;
-	set_timer(s);
-}
-
 static void program_came(void *opaque, uint32_t events)
 {
 	struct vsock *s = opaque;
+	int fd = 0;
 
 	(void)events;
 	pthread_mutex_lock(&vsock_rxq(s)->lock);
-	for (unsigned i = 0; i < ACCEPTS; i++) {
-		int fd = accept4(s->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		struct vsock_conn *c = fd < 0 ? NULL : vsock_add(s, VSOCK_HELLO, fd);
+	for (unsigned i = 0; i < ACCEPTS && fd >= 0; i++) {
+		struct vsock_conn *c;
 
+		fd = unix_listener_accept(&s->listener, SOCK_NONBLOCK);
+		c = fd < 0 ? NULL : vsock_add(s, VSOCK_HELLO, fd);
 		if (c)
 			set_deadline(s, c);
-		if (fd < 0) {
-			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-				accept_later(s);
-			break;
-		}
 	}
+	if (fd >= 0)
+		unix_listener_wait(&s->listener);
 	pthread_mutex_unlock(&vsock_rxq(s)->lock);
 }
 
@@ -205,10 +194,6 @@ static void tick(void *opaque)
 	struct vsock *s = opaque;
 	uint64_t t = now();
 	bool more = false;
-
-	if (s->accept_paused)
-		event_modify(&s->accepting, EPOLLIN);
-	s->accept_paused = false;
 
 	pthread_mutex_lock(&vsock_rxq(s)->lock);
 	for (unsigned i = 0; i < VSOCK_CONNECTIONS; i++) {
@@ -237,15 +222,16 @@ static int add_sources(struct vsock *s, struct event_loop *loop)
 	s->sockets = (struct event_source){
 		.fd = s->epoll, .events = EPOLLIN, .callback = sockets_ready, .opaque = s
 	};
-	s->accepting = (struct event_source){
-		.fd = s->listener.fd, .events = EPOLLIN, .callback = program_came, .opaque = s
-	};
 	s->timer.callback = tick;
 	s->timer.opaque = s;
 	err = event_timer_init(&s->timer, loop);
 	if (!err)
 		err = event_add(loop, &s->sockets);
-	return err ? err : event_add(loop, &s->accepting);
+	if (!err)
+		err = unix_listener_watch(&s->listener, loop, program_came, s);
+	if (!err)
+		unix_listener_wait(&s->listener);
+	return err;
 }
 
 int vsock_host_open(struct vsock *s, struct event_loop *loop, const char *prefix, struct error *e)
@@ -272,7 +258,6 @@ static void stop_on_loop(void *arg)
 {
 	struct vsock *s = arg;
 
-	event_del(&s->accepting);
 	event_del(&s->sockets);
 	event_timer_destroy(&s->timer);
 	unix_listener_close(&s->listener);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -263,6 +264,34 @@ Test(peers, unix_clients_take_turns)
 	cr_assert_eq(chardev_write(s->chr, "x", 1), 1);
 	sink_read_all(second, back, 1);
 	close(second);
+	sink_free(s);
+}
+
+/* The client waits in the queue, and the loop does not turn for it. */
+Test(peers, unix_no_descriptor_left)
+{
+	struct sink *s = sink_open(as("unix"), SINK_ALL);
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	struct rlimit limit, none;
+	struct rusage before, after;
+	long long us;
+
+	strcpy(address.sun_path, path);
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = (struct rlimit){ 3, limit.rlim_max };
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	getrusage(RUSAGE_SELF, &before);
+	usleep(300000);
+	getrusage(RUSAGE_SELF, &after);
+	cr_assert_eq(s->carrier, 0);
+	us = (after.ru_stime.tv_sec - before.ru_stime.tv_sec) * 1000000ll + after.ru_stime.tv_usec -
+	     before.ru_stime.tv_usec;
+	cr_assert_lt(us, 30000, "%lld us of system time", us);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	sink_wait_carrier(s, true);
+	close(fd);
 	sink_free(s);
 }
 

@@ -66,7 +66,7 @@ struct backend {
 	struct vhost_user_peer peer;
 	struct device *dev;
 	struct unix_listener listener;
-	struct event_source accept, signals;
+	struct event_source signals;
 	bool once; /* there is only this front end */
 	int status;
 	struct error *error;
@@ -86,22 +86,21 @@ static void closed(void *opaque, const char *why)
 			error_set(b->error, -EPROTO, "%s", why);
 		event_loop_stop(b->host.loop);
 	} else {
-		event_modify(&b->accept, EPOLLIN | EPOLLONESHOT);
+		unix_listener_wait(&b->listener);
 	}
 }
 
-/* One-shot: the next one waits in the queue until this one has gone. */
+/* The next one waits in the queue until this one has gone. */
 static void accept_one(void *opaque, uint32_t events)
 {
 	struct backend *b = opaque;
-	int fd = accept4(b->accept.fd, NULL, NULL, SOCK_CLOEXEC);
+	int fd = unix_listener_accept(&b->listener, 0);
 
 	(void)events;
-	if (fd >= 0 && vhost_user_server_attach(b->peer.server, fd) == 0)
+	if (fd < 0 || vhost_user_server_attach(b->peer.server, fd) == 0)
 		return;
-	if (fd >= 0)
-		close(fd);
-	event_modify(&b->accept, EPOLLIN | EPOLLONESHOT);
+	close(fd);
+	unix_listener_wait(&b->listener);
 }
 
 static int take_socket(const struct command_call *call, struct error *e)
@@ -115,22 +114,26 @@ static int take_socket(const struct command_call *call, struct error *e)
 	return fd;
 }
 
+/* Nobody is let in before all is set up. */
+static int listen_on(struct backend *b, const char *path, struct error *e)
+{
+	int err = unix_listener_open(&b->listener, path, 8, e);
+
+	if (err)
+		return err;
+	err = unix_listener_watch(&b->listener, b->host.loop, accept_one, b);
+	return err ? error_set_errno(e, err, "cannot wait for front ends") : 0;
+}
+
 static int listen_or_attach(struct backend *b, const struct command_call *call, struct error *e)
 {
-	int err;
+	int err = 0;
 
-	if (b->once) {
+	if (b->once)
 		err = vhost_user_server_attach(b->peer.server, (int)call->option[OPTION_FD].number);
-		return err ? error_set_errno(e, err, "cannot serve the socket") : 0;
-	}
-	b->accept = (struct event_source){
-		.fd = b->listener.fd,
-		.events = EPOLLIN | EPOLLONESHOT,
-		.callback = accept_one,
-		.opaque = b,
-	};
-	err = event_add(b->host.loop, &b->accept);
-	return err ? error_set_errno(e, err, "cannot wait for front ends") : 0;
+	else
+		unix_listener_wait(&b->listener);
+	return err ? error_set_errno(e, err, "cannot serve the socket") : 0;
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */
@@ -252,7 +255,7 @@ static int open_all(struct backend *b, const struct command_call *call,
 	if (!err)
 		err = open_image(block, &image, e);
 	if (!err && !b->once)
-		err = unix_listener_open(&b->listener, call->option[OPTION_SOCKET].text, 8, e);
+		err = listen_on(b, call->option[OPTION_SOCKET].text, e);
 	return err;
 }
 
@@ -277,7 +280,6 @@ static int start(struct backend *b, const struct command_call *call,
 
 static void end(struct backend *b)
 {
-	event_del(&b->accept);
 	unix_listener_close(&b->listener);
 	if (b->dev)
 		b->dev->ops->destroy(b->dev);

@@ -576,7 +576,7 @@ int vhost_user_open(struct vhost **out, const struct vhost_user_options *options
 	u->options = *options;
 	pthread_mutex_init(&u->lock, NULL);
 	u->listener = UNIX_LISTENER_NONE;
-	u->accept.fd = u->hangup.fd = u->asks.fd = u->inflight_fd = -1;
+	u->hangup.fd = u->asks.fd = u->inflight_fd = -1;
 	u->retry.source.fd = -1;
 	u->name = strdup(options->name);
 	u->path = strdup(options->path ? options->path : "its own back end");

@@ -20,11 +20,10 @@ struct vhost_user {
 	pid_t pid; /* of the child; 0: none runs */
 
 	struct event_loop *loop;
-	pthread_mutex_t lock; /* guards hangup.fd, protocol and asks.fd */
-	struct unix_listener listener;
-	struct event_source accept; /* server=on and nobody there */
-	struct event_source hangup; /* the connection; fd -1: none */
-	struct event_source asks;   /* what the process asks of us (BACKEND_REQ); likewise */
+	pthread_mutex_t lock;	       /* guards hangup.fd, protocol and asks.fd */
+	struct unix_listener listener; /* waits while server=on and nobody is there */
+	struct event_source hangup;    /* the connection; fd -1: none */
+	struct event_source asks;      /* what the process asks of us (BACKEND_REQ); likewise */
 	struct event_timer retry;
 	unsigned delay_ms;
 	uint64_t since_ms; /* when the connection was made */

@@ -157,7 +157,7 @@ static void retry(void *opaque)
 	int sock = -1, err;
 
 	if (u->options.server) {
-		event_modify(&u->accept, EPOLLIN | EPOLLONESHOT);
+		unix_listener_wait(&u->listener);
 		return;
 	}
 	err = u->child ? vhost_user_child_start(u, &sock, &e) : connect_path(u->path, &sock, &e);
@@ -170,12 +170,10 @@ static void retry(void *opaque)
 static void accepted(void *opaque, uint32_t events)
 {
 	struct vhost_user *u = opaque;
-	int sock = accept4(u->accept.fd, NULL, NULL, SOCK_CLOEXEC);
+	int sock = unix_listener_accept(&u->listener, 0);
 
 	(void)events;
-	if (sock < 0)
-		event_modify(&u->accept, EPOLLIN | EPOLLONESHOT);
-	else
+	if (sock >= 0)
 		come_back(u, sock);
 }
 
@@ -227,14 +225,7 @@ static int listen_on_path(struct vhost_user *u, struct error *e)
 	if (err)
 		return err;
 	log_info("%s: waiting for a back end to connect", u->path);
-	/* Armed while there is no connection. */
-	u->accept = (struct event_source){
-		.fd = u->listener.fd,
-		.events = EPOLLONESHOT,
-		.callback = accepted,
-		.opaque = u,
-	};
-	return event_add(u->loop, &u->accept);
+	return unix_listener_watch(&u->listener, u->loop, accepted, u);
 }
 
 int vhost_user_link(struct vhost_user *u, struct error *e)
@@ -274,7 +265,7 @@ static void end(void *arg)
 	struct vhost_user *u = arg;
 
 	disconnect(u);
-	event_del(&u->accept);
+	unix_listener_close(&u->listener);
 	event_timer_destroy(&u->retry);
 }
 
@@ -286,5 +277,4 @@ void vhost_user_unlink(struct vhost_user *u)
 	event_call(u->loop, end, u);
 	event_loop_destroy(u->loop);
 	u->loop = NULL;
-	unix_listener_close(&u->listener);
 }
