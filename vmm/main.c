@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "devices/backend/chardev.h"
 #include "vmm/command.h"
@@ -109,6 +110,20 @@ static int command(const struct command *c, int argc, char **argv)
 	return status == STATUS_OK ? printed(&e) : status;
 }
 
+/*
+ * Doorbells, connections and images take many, and the usual limit is low for those who use
+ * select(), which neither we nor what we start does.
+ */
+static void more_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct config config;
@@ -117,6 +132,7 @@ int main(int argc, char **argv)
 
 	chardev_prepare_process();
 	catch_fatal_signals();
+	more_descriptors();
 	if (argc > 1 && command_find(device_commands, argv[1]))
 		return command(command_find(device_commands, argv[1]), argc - 1, argv + 1);
 	config_init(&config);

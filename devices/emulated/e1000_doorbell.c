@@ -28,7 +28,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "devices/emulated/e1000_internal.h"
@@ -178,17 +177,6 @@ void e1000_doorbells_want(struct e1000 *e, uint32_t value)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-/* They are many, and what is opened after them wants descriptors, too. */
-static void more_descriptors(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
-
 int e1000_doorbells_create(struct e1000 *e, struct error *err)
 {
 	struct e1000_doorbells *d = calloc(1, sizeof(*d));
@@ -199,7 +187,6 @@ int e1000_doorbells_create(struct e1000 *e, struct error *err)
 	for (unsigned i = 0; i < DOORBELLS; i++)
 		d->fd[i] = -1;
 	e->doorbells = d;
-	more_descriptors();
 	d->epoll = epoll_create1(EPOLL_CLOEXEC);
 	d->learn.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (d->epoll < 0 || d->learn.fd < 0)

@@ -111,6 +111,12 @@ def no_memory(mvm, report):
                  "with twelve file descriptors", run.said())
     run.check_stderr(report, "any")
 
+    def few_at_first():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    run = mvm.start(wait_guest(mvm, "--cpus=16", "--rng=virtio"), preexec_fn=few_at_first)
+    report.check(run.wait_stdout(READY, 10), "with twelve, and more to be had for the asking", run.said())
+    run.kill()
+
 
 # ---- bad images ------------------------------------------------------------------------------------
 
