@@ -265,7 +265,11 @@ static int write_growth(struct qcow2 *q, struct growth *g)
 		err = block_file_sync(&q->file);
 	if (!err)
 		err = block_file_write(&q->file, &pointer, sizeof(pointer), QCOW2_AT_REFTABLE);
-	return err ? err : block_file_sync(&q->file);
+	if (err)
+		return err;
+	/* If that fails the header may refer to it all the same: it stays, and flushes tell. */
+	block_file_sync(&q->file);
+	return 0;
 }
 
 static void forget_growth(struct qcow2 *q, struct growth *g)
