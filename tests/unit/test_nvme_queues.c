@@ -216,8 +216,8 @@ static void room_made_meanwhile(const char *keys)
 	nvrig_push(r, 1, nvrig_rw(NVME_READ, 1, 1));
 	nvrig_ring(r, 1);
 	vrig_wait(stub_waiting(r->stub) == 1);
-	r->queue[1].size = 2; /* of the completion queue */
-	usleep(20000);	      /* the second one finds no room */
+	r->queue[1].size = 2; /* of the completion queue: the second one finds no room */
+	vrig_wait(__atomic_load_n(&r->n->cq[1].starved, __ATOMIC_SEQ_CST));
 	/* As if between the completion and the look at the head: nobody reads it before. */
 	__atomic_store_n(head, 1, __ATOMIC_SEQ_CST);
 	stub_gate(r->stub, false);
@@ -495,7 +495,8 @@ static void stop_long(enum way way, unsigned status, const char *keys)
 	nvrig_ring(r, 1);
 	vrig_wait(stub_waiting(r->stub) == 1);
 	pthread_create(&thread, NULL, stop_thread, &t);
-	usleep(20000);
+	vrig_wait(__atomic_load_n(&r->n->sq[1].stopping, __ATOMIC_SEQ_CST) ||
+		  __atomic_load_n(&r->n->sq[1].held, __ATOMIC_SEQ_CST));
 	stub_gate(r->stub, false);
 	pthread_join(thread, NULL);
 	cr_assert_eq(r->stub->discards, 1);

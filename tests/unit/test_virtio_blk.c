@@ -503,6 +503,7 @@ static void reset_in_flight(unsigned n, const char *keys)
 	struct stub_block *s = stub_block_create(SECTORS * 512);
 	struct vrig *r = stub_rig(s, keys);
 	struct vrig_resetter t = { .r = r };
+	const bool *running = &((struct virtio_device *)r->dev)->queue[0].running;
 	const struct model_buf buf[] = { { HEADER, 16, false },
 					 { DATA, 512, true },
 					 { STATUS, 1, true } };
@@ -521,6 +522,8 @@ static void reset_in_flight(unsigned n, const char *keys)
 	vrig_wait(stub_waiting(s) == (n < 8 ? n : 8));
 
 	pthread_create(&thread, NULL, vrig_reset_thread, &t);
+	if (n > 1)
+		vrig_wait(!__atomic_load_n(running, __ATOMIC_SEQ_CST));
 	usleep(20000);
 	cr_assert_not(__atomic_load_n(&t.done, __ATOMIC_SEQ_CST));
 	stub_gate(s, false);
