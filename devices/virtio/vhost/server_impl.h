@@ -16,7 +16,7 @@ struct server_ring {
 	bool addressed;		      /* addr is set */
 	bool enabled;		      /* SET_VRING_ENABLE */
 	bool started;		      /* from SET_VRING_KICK to GET_VRING_BASE */
-	bool suspended;		      /* started, but memory is being changed */
+	bool suspended;		      /* started, but memory changes, or has not all of it */
 	struct virtq_state state;     /* where it was suspended */
 	struct event_source kick;     /* the front end's eventfd */
 	int call, err;		      /* likewise; guarded by vq->lock */
@@ -60,7 +60,9 @@ void server_rings_destroy(struct vhost_user_server *s);
 void server_rings_reset(struct vhost_user_server *s); /* as before any message */
 void server_rings_enable_all(struct vhost_user_server *s);
 bool server_rings_started(const struct vhost_user_server *s);
-/* Nothing of ours uses guest memory between the two. */
+/*
+ * Nothing of ours uses guest memory between the two. A ring that no region covers stays suspended.
+ */
 void server_rings_suspend(struct vhost_user_server *s);
 int server_rings_resume(struct vhost_user_server *s, struct error *e);
 /* q->lock held */
@@ -71,8 +73,9 @@ void server_rings_tell_error(struct vhost_user_server *s);
 /* server_memory.c */
 server_handler server_set_mem_table, server_add_mem_reg, server_rem_mem_reg, server_get_inflight_fd,
 	server_set_inflight_fd;
-/* A front end's address as a guest address; false if it is in no region. */
-bool server_guest_address(const struct vhost_user_server *s, uint64_t user, uint64_t *guest);
+/* A front end's range as a guest address; false if no region has all of it. */
+bool server_guest_range(const struct vhost_user_server *s, uint64_t user, uint64_t len,
+			uint64_t *guest);
 void server_memory_reset(struct vhost_user_server *s); /* rings stopped */
 
 #endif

@@ -15,12 +15,13 @@
 
 /* ---- guest memory ---------------------------------------------------------------------------- */
 
-bool server_guest_address(const struct vhost_user_server *s, uint64_t user, uint64_t *guest)
+bool server_guest_range(const struct vhost_user_server *s, uint64_t user, uint64_t len,
+			uint64_t *guest)
 {
 	for (unsigned i = 0; i < s->nregions; i++) {
 		const struct vhost_user_region *r = &s->region[i].region;
 
-		if (user - r->user_addr < r->size) {
+		if (user - r->user_addr < r->size && len <= r->size - (user - r->user_addr)) {
 			*guest = r->guest_addr + (user - r->user_addr);
 			return true;
 		}

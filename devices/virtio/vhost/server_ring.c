@@ -27,11 +27,15 @@ static bool packed(const struct vhost_user_server *s)
 static int ring_config(const struct vhost_user_server *s, const struct server_ring *ring,
 		       struct virtq_config *config, struct error *e)
 {
+	const uint64_t event = sizeof(struct vring_packed_desc_event);
+	uint64_t driver = packed(s) ? event : 6 + 2ull * ring->num;
+	uint64_t device = packed(s) ? event : 6 + 8ull * ring->num;
+
 	*config = (struct virtq_config){ .size = (uint16_t)ring->num, .features = s->v->features };
 	/* Where a packed ring's event structures are, the message has the other two rings. */
-	if (!server_guest_address(s, ring->addr.desc_user_addr, &config->desc) ||
-	    !server_guest_address(s, ring->addr.avail_user_addr, &config->driver) ||
-	    !server_guest_address(s, ring->addr.used_user_addr, &config->device))
+	if (!server_guest_range(s, ring->addr.desc_user_addr, 16ull * ring->num, &config->desc) ||
+	    !server_guest_range(s, ring->addr.avail_user_addr, driver, &config->driver) ||
+	    !server_guest_range(s, ring->addr.used_user_addr, device, &config->device))
 		return error_set(e, -EFAULT, "ring %u is not in the memory that was shared",
 				 ring->vq->index);
 	return 0;
@@ -113,7 +117,8 @@ void server_rings_suspend(struct vhost_user_server *s)
 	for (unsigned i = 0; i < s->v->nqueues; i++) {
 		struct server_ring *ring = &s->ring[i];
 
-		if (!ring->started)
+		/* One that still waits for its memory has its state already. */
+		if (!ring->started || ring->suspended)
 			continue;
 		ring->state = ring_stop(ring);
 		ring->suspended = true;
@@ -124,14 +129,17 @@ int server_rings_resume(struct vhost_user_server *s, struct error *e)
 {
 	for (unsigned i = 0; i < s->v->nqueues; i++) {
 		struct server_ring *ring = &s->ring[i];
+		struct virtq_config config;
+		struct error waits;
 		int err;
 
-		if (!ring->suspended)
+		/* Regions change one by one: the ring's own may come back with a later message. */
+		if (!ring->suspended || ring_config(s, ring, &config, &waits))
 			continue;
-		ring->suspended = false;
 		err = ring_start(s, ring, &ring->state, e);
 		if (err)
 			return err;
+		ring->suspended = false;
 	}
 	return 0;
 }
@@ -317,8 +325,8 @@ int server_get_vring_base(struct vhost_user_server *s, struct vhost_user_msg *m,
 		return -EINVAL;
 	if (ring->started) {
 		kick_off(ring);
-		at = ring_stop(ring);
-		ring->started = false;
+		at = ring->suspended ? ring->state : ring_stop(ring);
+		ring->started = ring->suspended = false;
 		ring->base = packed(s) ? at.avail_idx | (unsigned)at.avail_wrap << 15 |
 						 (unsigned)at.used_idx << 16 |
 						 (unsigned)at.used_wrap << 31
