@@ -227,7 +227,8 @@ struct virtq_state virtio_queue_get_state(struct virtio_queue *q)
 	struct virtq_state state;
 
 	pthread_mutex_lock(&q->lock);
-	state = q->running ? virtq_get_state(&q->ring) : q->state;
+	/* One that broke is where that was: what it did before must not be done again. */
+	state = q->ring.started ? virtq_get_state(&q->ring) : q->state;
 	pthread_mutex_unlock(&q->lock);
 	return state;
 }

@@ -305,3 +305,29 @@ Test(vhost_user_memory, a_region_comes_back_in_part, .timeout = 60)
 	requests(&f, 0, 20);
 	front_destroy(&f);
 }
+
+/* Whoever goes on with a broken ring, after a change of memory too, does nothing again. */
+static void broken_ring(uint64_t ring)
+{
+	const struct model_buf nowhere = { MODEL_HIGH * 4, 16, false };
+	struct front f;
+	uint16_t at;
+
+	front_create(&f, "queues=2", ring, 32);
+	requests(&f, 0, 5);
+	at = f.d[0].avail;
+	cr_assert_geq(model_add(&f.d[0], &nowhere, 1, false), 0);
+	add(&f, 0, 20);
+	nothing_is_used(&f, 0);
+	remove_region(&f, &f.high);
+	add_region(&f, &f.high);
+	nothing_is_used(&f, 0);
+	cr_assert_eq(stop_ring(&f, 0) & 0x7fff, at);
+	front_destroy(&f);
+}
+
+Test(vhost_user_memory, a_broken_ring_is_where_it_broke, .timeout = 60)
+{
+	broken_ring(0);
+	broken_ring(PACKED);
+}
