@@ -257,6 +257,10 @@ static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, 
 		account_add(*owner, ACCOUNT_KICKS_EXIT, 1);
 		*begin = trace_work_begin(*owner);
 		trace_kick(*owner);
+		if (t->kick[i].peer) {
+			event_signal(t->kick[i].peer, t->kick[i].fd);
+			return 1;
+		}
 		/* EAGAIN means the counter is full: the signal is there already. */
 		return write(t->kick[i].fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 1;
 	}

@@ -13,6 +13,7 @@
 
 #include "vmm/account.h"
 #include "vmm/error.h"
+#include "vmm/event_fd.h"
 
 struct bus;
 
@@ -61,8 +62,9 @@ struct bus_kick {
 	unsigned size; /* 0, 1, 2, 4 or 8 */
 	bool match;    /* only when the value written equals `value` */
 	uint64_t value;
-	int fd;			 /* eventfd, owned by the caller */
-	struct account *account; /* whose doorbell; may be NULL */
+	int fd;			      /* eventfd, owned by the caller */
+	struct event_signaller *peer; /* another process has it too: see event_fd.h. NULL: nobody */
+	struct account *account;      /* whose doorbell; may be NULL */
 };
 
 /* What the kernel takes over; set by the machine. All return 0 or -errno, and may be NULL. */

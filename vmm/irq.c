@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/event.h"
+#include "vmm/event_fd.h"
 #include "vmm/irq.h"
 #include "vmm/irq_bound.h"
 #include "vmm/trace.h"
@@ -164,11 +165,10 @@ static void route_free(struct irq_controller *ic, int route)
 	pthread_mutex_unlock(&ic->route_lock);
 }
 
+/* A back end in another process may have it too (vhost-user). */
 static bool eventfd_drain(int fd)
 {
-	uint64_t count;
-
-	return fd >= 0 && read(fd, &count, sizeof(count)) == sizeof(count);
+	return fd >= 0 && event_fd_take(fd);
 }
 
 static bool eventfd_signalled(int fd)

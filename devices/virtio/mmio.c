@@ -272,6 +272,7 @@ static struct bus_kick kick_of(const struct virtio_mmio *m, unsigned index)
 		.match = true,
 		.value = index,
 		.fd = m->v->queue[index].kick.fd,
+		.peer = m->v->queue[index].kick_peer,
 		.account = m->v->dev.account,
 	};
 }

@@ -331,6 +331,7 @@ static int add_registers(struct virtio_pci *p, struct error *e)
 		struct bus_kick kick = {
 			.addr = NOTIFY_OFFSET + NOTIFY_STRIDE * i,
 			.fd = v->queue[i].kick.fd,
+			.peer = v->queue[i].kick_peer,
 		};
 
 		err = pci_kick_add(&p->f, BAR, &kick);

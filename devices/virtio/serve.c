@@ -21,6 +21,10 @@ static void ring(struct virtio_queue *q, enum account_counter why)
 
 	account_add(q->v->dev.account, why, 1);
 	account_add(q->v->dev.account, ACCOUNT_SYSCALLS, 1);
+	if (q->kick_peer) {
+		event_signal(q->kick_peer, q->kick.fd);
+		return;
+	}
 	while (write(q->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		continue;
 }

@@ -506,6 +506,7 @@ void virtio_device_fini(struct virtio_device *v)
 		virtq_destroy(&q->ring);
 		pthread_mutex_destroy(&q->lock);
 	}
+	event_signaller_fini(&v->peer);
 	free(v->queue);
 	v->queue = NULL;
 	v->nqueues = 0;

@@ -22,6 +22,7 @@
 #include "devices/device.h"
 #include "devices/virtio/queue.h"
 #include "vmm/event.h"
+#include "vmm/event_fd.h"
 #include "vmm/log.h"
 
 #define VIRTIO_MAX_QUEUES 64
@@ -122,6 +123,8 @@ struct virtio_queue {
 
 	struct event_loop *loop;
 	struct event_source kick; /* fd: an eventfd, signalled by the doorbell */
+	/* Another process has its eventfd too, and so it is signalled by this. NULL: nobody has. */
+	struct event_signaller *kick_peer;
 
 	pthread_mutex_t lock; /* guards all below */
 	struct virtq ring;
@@ -160,6 +163,9 @@ struct virtio_device {
 	pthread_mutex_t config_lock;
 	uint8_t config[VIRTIO_CONFIG_MAX];
 	unsigned config_len;
+
+	/* For eventfds that another process has too; made by who gives it some, or takes some. */
+	struct event_signaller peer;
 
 	struct log_limit misuse; /* the driver breaks a rule of initialisation or access */
 };

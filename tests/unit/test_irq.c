@@ -2,6 +2,7 @@
  * Lines (wired OR) and messages (masking, pending, eventfds), against a chip that writes down.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
@@ -92,6 +93,26 @@ Test(irq, an_eventfd_is_bound_only_while_unmasked)
 	cr_assert_eq(chip.route[0].fd, 0);
 	irq_msi_destroy(&m);
 	cr_assert_eq(chip.route_clears, 1);
+	irq_destroy(ic);
+}
+
+/* A back end in another process has the open file too, and clears what it likes of its flags. */
+Test(irq, an_eventfd_that_would_wait_is_reset, .timeout = 20)
+{
+	struct fake_chip chip = { 0 };
+	struct error e;
+	struct irq_controller *ic = irq_create(&fake_chip_ops, &chip, &e);
+	struct irq_msi m;
+	int fd;
+
+	irq_msi_init(&m, ic);
+	fd = irq_msi_eventfd(&m);
+	cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+	irq_msi_reset(&m);
+	signal_fd(fd);
+	irq_msi_reset(&m);
+	cr_assert_not(irq_msi_pending(&m));
+	irq_msi_destroy(&m);
 	irq_destroy(ic);
 }
 

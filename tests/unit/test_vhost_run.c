@@ -3,9 +3,11 @@
  * handover, and what happens when the backend fails, is gone, or comes back.
  */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <linux/virtio_mmio.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "tests/unit/test_vhost_pair.h"
@@ -489,6 +491,85 @@ Test(vhost_run, a_backend_may_know_where_to_go_on)
 	forget_rings(p.f);
 	vhost_lost(&p.f->b, "hung up");
 	cr_assert(vrig_status(p.r) & NEEDS_RESET);
+	pair_down(&p);
+	pair_teardown(&p);
+}
+
+/* ---- a process that does not mean well ------------------------------------------------------- */
+
+/* It has the open files of our eventfds, and with them their flags and counts. */
+static void make_wait(int fd, uint64_t count)
+{
+	cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+	if (count)
+		eventfd_write(fd, count);
+}
+
+Test(vhost_run, kicks_do_not_wait_for_a_process, .timeout = 30)
+{
+	struct pair p = { .r = vrig_create(), .f = fake_vhost_create(FAKE_FEATURES) };
+	struct error e;
+
+	p.f->b.process = true;
+	p.f->closed = &p.closed;
+	echo_plug(p.r, p.f, "");
+	pair_up(&p, V1);
+	for (unsigned i = 0; i < ECHO_RINGS; i++)
+		make_wait(fake_vring(p.f, i).kick, UINT64_MAX - 1 - 1000);
+	eventfd_write(fake_vring(p.f, 0).kick, 990);
+	for (unsigned i = 0; i < 20; i++) {
+		p.r->dev->ops->pause(p.r->dev);
+		cr_assert_eq(p.r->dev->ops->start(p.r->dev, &e), 0);
+		vrig_kick(p.r, 0);
+	}
+	cr_assert(pair_signalled(fake_vring(p.f, 0).kick));
+	fake_start_thread(p.f);
+	cr_assert_eq(pair_request(&p, 0), BY_BACKEND);
+	fake_stop_thread(p.f);
+	pair_down(&p);
+	pair_teardown(&p);
+}
+
+struct teaser {
+	int fd;
+	bool stop; /* atomic */
+};
+
+static void *tease(void *arg)
+{
+	struct teaser *t = arg;
+
+	while (!__atomic_load_n(&t->stop, __ATOMIC_ACQUIRE)) {
+		eventfd_write(t->fd, 1);
+		event_fd_take(t->fd);
+	}
+	return NULL;
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* Signals that are taken back before we look. */
+Test(vhost_run, a_signal_that_is_taken_back, .timeout = 30)
+{
+	struct pair p;
+	struct teaser t = { 0 };
+	pthread_t thread;
+
+	pair_setup(&p, FAKE_FEATURES, "");
+	pair_up(&p, V1);
+	t.fd = dup(fake_vring(p.f, 0).call);
+	make_wait(t.fd, 0);
+	cr_assert_eq(pthread_create(&thread, NULL, tease, &t), 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		event_call(p.r->loop, nothing, NULL);
+		usleep(50);
+	}
+	__atomic_store_n(&t.stop, true, __ATOMIC_RELEASE);
+	pthread_join(thread, NULL);
+	close(t.fd);
 	pair_down(&p);
 	pair_teardown(&p);
 }

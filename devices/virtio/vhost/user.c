@@ -583,6 +583,7 @@ int vhost_user_open(struct vhost **out, const struct vhost_user_options *options
 	u->b = (struct vhost){
 		.ops = &vhost_user_ops,
 		.name = u->path,
+		.process = true,
 		.returns = options->stateless,
 	};
 	if (!u->name || !u->path || (options->child && !copy_child(u, options->child)))

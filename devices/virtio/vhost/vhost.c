@@ -115,20 +115,13 @@ static int call_fd(const struct vhost_queue *vq)
 	return fd >= 0 ? fd : vq->called.fd;
 }
 
-static bool take_signal(int fd)
-{
-	uint64_t count;
-
-	return read(fd, &count, sizeof(count)) == sizeof(count);
-}
-
 static void called(void *opaque, uint32_t events)
 {
 	struct vhost_queue *vq = opaque;
 	struct virtio_queue *q = vq->q;
 
 	(void)events;
-	if (!take_signal(vq->called.fd))
+	if (!event_fd_take(vq->called.fd))
 		return;
 	pthread_mutex_lock(&q->lock);
 	if (q->running && q->outside) {
@@ -345,7 +338,7 @@ static void ring_failed(void *opaque, uint32_t events)
 	struct vhost_plane *p = vq->plane;
 
 	(void)events;
-	if (!take_signal(vq->err.fd))
+	if (!event_fd_take(vq->err.fd))
 		return;
 	pthread_mutex_lock(&p->v->lock);
 	pthread_mutex_lock(&p->lock);
@@ -566,7 +559,10 @@ int vhost_plane_init(struct vhost_plane *p, struct virtio_device *v, struct vhos
 			.called.fd = -1,
 			.err.fd = -1,
 		};
+	if (b->process)
+		event_signaller_init(&v->peer);
 	for (unsigned i = 0; i < n && !err; i++) {
+		v->queue[i].kick_peer = b->process ? &v->peer : NULL;
 		err = watch(&p->queue[i].called, called, &p->queue[i], loop);
 		if (!err)
 			err = watch(&p->queue[i].err, ring_failed, &p->queue[i], loop);

@@ -84,6 +84,7 @@ struct vhost {
 	uint64_t features;	   /* what it offers, as virtio's bits */
 	uint64_t own;		   /* of a network card's: what it does in our stead, if it can */
 	unsigned rings;		   /* how many it can have */
+	bool process;		   /* another one: it has the queues' eventfds as well */
 	bool returns;		   /* when lost it may come back (vhost_back()): wait for it */
 	uint64_t owned;		   /* the plane's: see vhost_limit_features() */
 	struct vhost_plane *plane; /* the plane's; NULL until bound */
