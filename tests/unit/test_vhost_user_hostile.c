@@ -161,6 +161,32 @@ Test(vhost_user_hostile, rings_are_checked, .timeout = 60)
 	vu_files_destroy(&files);
 }
 
+/* Its eventfds are full and wait for room: we do not, and the next one is served. */
+Test(vhost_user_hostile, eventfds_that_would_wait, .timeout = 60)
+{
+	const struct vhost_user_region good = { 0, RAM, 0x10000, 0 };
+	struct vu_files files = vu_files_create(1 << 20);
+	pid_t pid = vu_backend(&files, "");
+	int ram = fuzz_ram(RAM), sock = greet(&files), call = eventfd(0, EFD_CLOEXEC);
+
+	cr_assert_eq(ask_table(sock, 1, &good, ram), 0);
+	cr_assert_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
+	cr_assert_eq(ask_addr(sock, 0, 0x10000), 0);
+	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_CALL, 0, dup(call)), 0);
+	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_ERR, 0, dup(call)), 0);
+	cr_assert_eq(fcntl(call, F_SETFL, 0), 0);
+	eventfd_write(call, UINT64_MAX - 1);
+	/* A ring that starts calls. */
+	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(1, 0)), 0);
+	cr_assert_eq(ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 1), 0);
+	close(ram);
+	close(sock);
+	close(greet(&files));
+	close(call);
+	cr_assert_eq(vu_backend_end(pid, SIGTERM), 0);
+	vu_files_destroy(&files);
+}
+
 /* The one thing that a front end can do to our process: and only to its own. */
 Test(vhost_user_hostile, memory_that_is_taken_away, .timeout = 60)
 {

@@ -200,7 +200,7 @@ static const char *const system_calls[] = {
 	/* data */
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2",
 	"pwritev2", "lseek", "fsync", "fdatasync", "fallocate", "ftruncate", "io_uring_enter",
-	"io_uring_register",
+	"io_uring_register", "io_submit", "io_getevents", "io_destroy",
 	/* the front end */
 	"accept4", "recvmsg", "recvfrom", "sendmsg", "fcntl", "fstat", "newfstatat", "memfd_create",
 	/* loops and threads */

@@ -345,6 +345,7 @@ int vhost_user_server_create(struct virtio_device *v, struct error *e)
 		free(s);
 		return err;
 	}
+	event_signaller_init(&v->peer);
 	v->transport = s;
 	v->transport_ops = &transport_ops;
 	s->peer->server = s;

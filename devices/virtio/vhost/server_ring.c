@@ -162,24 +162,22 @@ static void kick_off(struct server_ring *ring)
 	ring->kick.fd = -1;
 }
 
-/* Signals without ever waiting; a descriptor that is none of the kind is the front end's loss. */
-static void signal_fd(int fd)
+/* Without ever waiting; a descriptor that is none of the kind is the front end's loss. */
+static void signal_fd(struct vhost_user_server *s, int fd)
 {
-	uint64_t one = 1;
-
-	while (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	if (fd >= 0)
+		event_signal(&s->v->peer, fd);
 }
 
 void server_ring_call(struct vhost_user_server *s, unsigned index)
 {
-	signal_fd(s->ring[index].call);
+	signal_fd(s, s->ring[index].call);
 }
 
 void server_rings_tell_error(struct vhost_user_server *s)
 {
 	for (unsigned i = 0; i < s->v->nqueues; i++)
-		signal_fd(__atomic_load_n(&s->ring[i].err, __ATOMIC_ACQUIRE));
+		signal_fd(s, __atomic_load_n(&s->ring[i].err, __ATOMIC_ACQUIRE));
 }
 
 /* *fd is replaced by what came with the message, -1 for none. */
@@ -187,7 +185,7 @@ static int replace_fd(struct server_ring *ring, int *place, int fd)
 {
 	int old;
 
-	/* A write that waits would stop our thread for as long as the front end likes. */
+	/* Where event_signal() has to write(2). The front end can clear it again. */
 	if (fd >= 0)
 		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	pthread_mutex_lock(&ring->vq->lock);
