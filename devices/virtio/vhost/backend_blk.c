@@ -309,7 +309,7 @@ static int run(const struct command_call *call, struct error *e)
 	struct backend b = {
 		.host = { .memory = &b.memory, .peer = &b.peer, .request = request },
 		.memory = { .fd = -1 },
-		.peer = { .closed = closed, .opaque = &b },
+		.peer = { .closed = closed, .opaque = &b, .parent = call->option[OPTION_FD].given },
 		.listener = UNIX_LISTENER_NONE,
 		.signals = { .fd = -1 },
 		.once = call->option[OPTION_FD].given,

@@ -345,7 +345,9 @@ int vhost_user_server_create(struct virtio_device *v, struct error *e)
 		free(s);
 		return err;
 	}
-	event_signaller_init(&v->peer);
+	/* Three times what write(2) costs, for each interrupt. */
+	if (!s->peer->parent)
+		event_signaller_init(&v->peer);
 	v->transport = s;
 	v->transport_ops = &transport_ops;
 	s->peer->server = s;

@@ -22,6 +22,8 @@ struct vhost_user_peer {
 	 */
 	void (*closed)(void *opaque, const char *why);
 	void *opaque;
+	/* The front end started us and we end with it: if it makes us wait, it is its own loss. */
+	bool parent;
 	struct vhost_user_server *server; /* set when the device is made */
 };
 
