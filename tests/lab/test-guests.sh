@@ -6,6 +6,7 @@
 
 echo "TAP version 13"
 # What an interrupt costs says nothing where one CPU serves two that spin; what is mvm's alone (rings and tables that
-# it reads, what hostile drivers do, registers of emulated hardware) is the same on whatever KVM, and is tried without the lab.
-without='^(irqcost|blkcost|hostile|rings|misuse|registers|indirect|counts|acpi)\b|--(net|blk)=emulated'
+# it reads, what hostile drivers do, registers of emulated hardware, terminals and sockets) is the same on whatever KVM,
+# and is tried without the lab.
+without='^(irqcost|blkcost|hostile|rings|misuse|registers|indirect|counts|acpi)\b|--(net|blk|console)=emulated'
 exec "$TOP/tests/guest/run" --mvm "$MVM_BUILD/mvm" --jobs 1 --slow 6 --without="$without" guests
