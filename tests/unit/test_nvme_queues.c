@@ -137,13 +137,9 @@ Test(nvme_queues, doorbell_buffers_that_cannot_be, .timeout = 30)
 
 /* ---- full queues ----------------------------------------------------------------------------- */
 
-/* More commands than the completion queue has entries: it waits for the head, and loses none. */
-static void full_completion_queue(const char *keys, bool shadow)
+/* Pair 1 with 32 entries for commands and so many for completions; r->queue[1] has the former. */
+static void enable_with_short_cq(struct nvrig *r, uint32_t entries)
 {
-	struct nvrig *r = nvrig_create(keys);
-	struct nvme_completion c;
-	unsigned seen = 0;
-
 	nvrig_msix_enable(r);
 	nvrig_enable(r);
 	nvrig_queue(r, 1, 32);
@@ -151,12 +147,22 @@ static void full_completion_queue(const char *keys, bool shadow)
 	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_DELETE_CQ, .cdw10 = 1 });
 	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_CQ,
 					      .prp1 = NVRIG_CQ + NVRIG_QUEUE,
-					      .cdw10 = 3 << 16 | 1,
+					      .cdw10 = (entries - 1) << 16 | 1,
 					      .cdw11 = 1 << 16 | 3 });
 	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_SQ,
 					      .prp1 = NVRIG_SQ + NVRIG_QUEUE,
 					      .cdw10 = 31 << 16 | 1,
 					      .cdw11 = 1 << 16 | 1 });
+}
+
+/* More commands than the completion queue has entries: it waits for the head, and loses none. */
+static void full_completion_queue(const char *keys, bool shadow)
+{
+	struct nvrig *r = nvrig_create(keys);
+	struct nvme_completion c;
+	unsigned seen = 0;
+
+	enable_with_short_cq(r, 4);
 	if (shadow)
 		use_shadow(r);
 	for (unsigned i = 0; i < 30; i++)
@@ -195,21 +201,7 @@ static void room_made_meanwhile(const char *keys)
 	uint32_t *head = (uint32_t *)(void *)nvrig_at(r, NVRIG_SHADOW + 12, 4);
 
 	r->stub->no_nowait = true;
-	nvrig_msix_enable(r);
-	nvrig_enable(r);
-	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_CQ,
-					      .prp1 = NVRIG_CQ + NVRIG_QUEUE,
-					      .cdw10 = 1 << 16 | 1,
-					      .cdw11 = 1 << 16 | 3 });
-	nvrig_admin(r, (struct nvme_command){ .opcode = NVME_ADMIN_CREATE_SQ,
-					      .prp1 = NVRIG_SQ + NVRIG_QUEUE,
-					      .cdw10 = 31 << 16 | 1,
-					      .cdw11 = 1 << 16 | 1 });
-	r->queue[1] = (struct nvrig_queue){ .sq = NVRIG_SQ + NVRIG_QUEUE,
-					    .cq = NVRIG_CQ + NVRIG_QUEUE,
-					    .cqid = 1,
-					    .size = 32,
-					    .phase = true };
+	enable_with_short_cq(r, 2);
 	use_shadow(r);
 	stub_gate(r->stub, true);
 	nvrig_push(r, 1, nvrig_rw(NVME_READ, 0, 1));

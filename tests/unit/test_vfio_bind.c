@@ -206,15 +206,20 @@ Test(vfio_bind, refusals)
 	refused("0000:05:00.0", -ENXIO, "intel_iommu=on");
 }
 
-Test(vfio_bind, disks_in_use)
+/* A disk with a partition, under the function's own directory, and one of another's. */
+static void make_disks(void)
 {
-	/* A disk with a partition, under the function's own directory. */
 	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/dev"), "259:0\n");
 	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/dev"), "259:2\n");
 	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/partition"), "2\n");
 	vfio_tree_link(&fake.tree, "sys/block/nvme0n1",
 		       "../devices/pci0000:00/" NVME "/nvme/nvme0/nvme0n1");
 	vfio_tree_file(&fake.tree, "sys/block/vda/dev", "254:0\n");
+}
+
+Test(vfio_bind, disks_in_use)
+{
+	make_disks();
 	vfio_tree_file(&fake.tree, "proc/swaps",
 		       "Filename Type Size Used Priority\n/dev/vda partition 1 0 -2\n");
 	vfio_tree_file(&fake.tree, "proc/self/mountinfo",
@@ -236,12 +241,7 @@ Test(vfio_bind, disks_in_use)
 /* Whoever holds it where sysfs and this mount namespace do not tell. */
 Test(vfio_bind, disks_that_are_held)
 {
-	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/dev"), "259:0\n");
-	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/dev"), "259:2\n");
-	vfio_tree_file(&fake.tree, PCI(NVME, "nvme/nvme0/nvme0n1/nvme0n1p2/partition"), "2\n");
-	vfio_tree_link(&fake.tree, "sys/block/nvme0n1",
-		       "../devices/pci0000:00/" NVME "/nvme/nvme0/nvme0n1");
-	vfio_tree_file(&fake.tree, "sys/block/vda/dev", "254:0\n");
+	make_disks();
 	fake.held = "nvme0n1p2";
 	refused(NVME, -EBUSY, "disk nvme0n1p2 is held by");
 	fake.held = "nvme0n1";

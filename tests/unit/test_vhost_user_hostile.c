@@ -29,18 +29,17 @@ static int greet(const struct vu_files *f)
 	return sock;
 }
 
-/* 0: accepted; 1: refused; -1: the connection has gone. The descriptors are closed. */
+/* As vu_ask(); the descriptors are closed. */
 static int ask(int sock, struct vhost_user_msg *m)
 {
 	unsigned nfds = m->nfds;
-	int fd[VHOST_USER_MAX_FDS], err;
+	int fd[VHOST_USER_MAX_FDS], result;
 
 	memcpy(fd, m->fd, sizeof(fd));
-	m->flags = VHOST_USER_NEED_REPLY;
-	err = vu_call(sock, m);
+	result = vu_ask(sock, m);
 	for (unsigned i = 0; i < nfds; i++)
 		close(fd[i]);
-	return err ? -1 : m->u64 != 0;
+	return result;
 }
 
 static int ask_table(int sock, unsigned n, const struct vhost_user_region *region, int fd)
@@ -54,15 +53,6 @@ static int ask_table(int sock, unsigned n, const struct vhost_user_region *regio
 		m.memory.region[i] = region[i];
 		m.fd[i] = dup(fd);
 	}
-	return ask(sock, &m);
-}
-
-static int ask_state(int sock, uint32_t request, unsigned index, unsigned num)
-{
-	struct vhost_user_msg m = { .request = request,
-				    .size = 8,
-				    .state = { .index = index, .num = num } };
-
 	return ask(sock, &m);
 }
 
@@ -129,12 +119,12 @@ Test(vhost_user_hostile, rings_are_checked, .timeout = 60)
 	pid_t pid = vu_backend(&files, "queue-size=64");
 	int ram = fuzz_ram(RAM), sock = greet(&files);
 
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 0), 1);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 65), 1);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 1, 64), 1);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0xffffffff, 64), 1);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 2), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 0), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 65), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 1, 64), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0xffffffff, 64), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 2), 1);
 	cr_expect_eq(ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(0, 0)), 1, "no address");
 	cr_expect_eq(ask_addr(sock, 9, 0x10000), 1);
 	cr_expect_eq(ask_addr(sock, 0, 0x10000), 0);
@@ -147,38 +137,47 @@ Test(vhost_user_hostile, rings_are_checked, .timeout = 60)
 	cr_expect_eq(ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, dup(ram)), 1, "no eventfd");
 	cr_expect_eq(ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(0, 0)), 0);
 	/* Nothing of a ring that runs may change. */
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 32), 1);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_BASE, 0, 3), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 32), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_BASE, 0, 3), 1);
 	cr_expect_eq(ask_addr(sock, 0, 0x20000), 1);
 	cr_expect_eq(ask_addr(sock, 0, 0x10000), 0, "the same again is fine");
 	/* But memory may: the ring goes with it, or waits. */
 	cr_expect_eq(ask_table(sock, 1, &good, ram), 0);
 	cr_expect_eq(ask_table(sock, 0, &good, ram), 0);
-	cr_expect_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 32), 1);
+	cr_expect_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 32), 1);
 	close(ram);
 	close(sock);
 	cr_assert_eq(vu_backend_end(pid, SIGTERM), 0);
 	vu_files_destroy(&files);
 }
 
+/* Greets, shares the memory; ring 0 has its place there and can be started. */
+static int greet_with_ring(const struct vu_files *f, int ram)
+{
+	const struct vhost_user_region good = { 0, RAM, 0x10000, 0 };
+	int sock = greet(f);
+
+	cr_assert_eq(ask_table(sock, 1, &good, ram), 0);
+	cr_assert_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
+	cr_assert_eq(ask_addr(sock, 0, 0x10000), 0);
+	return sock;
+}
+
 /* Its eventfds are full and wait for room: we do not, and the next one is served. */
 Test(vhost_user_hostile, eventfds_that_would_wait, .timeout = 60)
 {
-	const struct vhost_user_region good = { 0, RAM, 0x10000, 0 };
 	struct vu_files files = vu_files_create(1 << 20);
 	pid_t pid = vu_backend(&files, "");
-	int ram = fuzz_ram(RAM), sock = greet(&files), call = eventfd(0, EFD_CLOEXEC);
+	int ram = fuzz_ram(RAM), sock = greet_with_ring(&files, ram),
+	    call = eventfd(0, EFD_CLOEXEC);
 
-	cr_assert_eq(ask_table(sock, 1, &good, ram), 0);
-	cr_assert_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
-	cr_assert_eq(ask_addr(sock, 0, 0x10000), 0);
 	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_CALL, 0, dup(call)), 0);
 	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_ERR, 0, dup(call)), 0);
 	cr_assert_eq(fcntl(call, F_SETFL, 0), 0);
 	eventfd_write(call, UINT64_MAX - 1);
 	/* A ring that starts calls. */
 	cr_assert_eq(ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(1, 0)), 0);
-	cr_assert_eq(ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 1), 0);
+	cr_assert_eq(vu_ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 1), 0);
 	close(ram);
 	close(sock);
 	close(greet(&files));
@@ -190,17 +189,13 @@ Test(vhost_user_hostile, eventfds_that_would_wait, .timeout = 60)
 /* The one thing that a front end can do to our process: and only to its own. */
 Test(vhost_user_hostile, memory_that_is_taken_away, .timeout = 60)
 {
-	const struct vhost_user_region good = { 0, RAM, 0x10000, 0 };
 	struct vu_files files = vu_files_create(1 << 20);
 	pid_t pid = vu_backend(&files, "");
-	int ram = fuzz_ram(RAM), sock = greet(&files), status;
+	int ram = fuzz_ram(RAM), sock = greet_with_ring(&files, ram), status;
 
-	cr_assert_eq(ask_table(sock, 1, &good, ram), 0);
-	cr_assert_eq(ask_state(sock, VHOST_USER_SET_VRING_NUM, 0, 64), 0);
-	cr_assert_eq(ask_addr(sock, 0, 0x10000), 0);
 	cr_assert_eq(ftruncate(ram, 0), 0);
 	ask_fd(sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(1, 0));
-	ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+	vu_ask_state(sock, VHOST_USER_SET_VRING_ENABLE, 0, 1);
 	cr_assert_eq(waitpid(pid, &status, 0), pid);
 	cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %#x", status);
 	close(ram);
@@ -284,11 +279,11 @@ static void start_ring(struct fuzz *f)
 	const struct vhost_user_region good = { 0, RAM, 0x10000, 0 };
 
 	ask_table(f->sock, 1, &good, f->ram);
-	ask_state(f->sock, VHOST_USER_SET_VRING_NUM, 0, 64);
+	vu_ask_state(f->sock, VHOST_USER_SET_VRING_NUM, 0, 64);
 	ask_addr(f->sock, 0, 0x10000);
 	ask_fd(f->sock, VHOST_USER_SET_VRING_CALL, 0, eventfd(0, 0));
 	ask_fd(f->sock, VHOST_USER_SET_VRING_KICK, 0, eventfd(1, 0));
-	ask_state(f->sock, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+	vu_ask_state(f->sock, VHOST_USER_SET_VRING_ENABLE, 0, 1);
 }
 
 static void scribble(struct fuzz *f)

@@ -135,3 +135,18 @@ int vu_call_u64(int sock, uint32_t request, uint64_t *value)
 	*value = m.u64;
 	return err;
 }
+
+int vu_ask(int sock, struct vhost_user_msg *m)
+{
+	m->flags = VHOST_USER_NEED_REPLY;
+	return vu_call(sock, m) ? -1 : m->u64 != 0;
+}
+
+int vu_ask_state(int sock, uint32_t request, unsigned index, unsigned num)
+{
+	struct vhost_user_msg m = { .request = request,
+				    .size = 8,
+				    .state = { .index = index, .num = num } };
+
+	return vu_ask(sock, &m);
+}

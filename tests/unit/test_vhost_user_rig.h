@@ -31,5 +31,8 @@ int vu_listen(const struct vu_files *f);
 /* As a front end: sends, and takes the answer where there is one or the flag NEED_REPLY is set. */
 int vu_call(int sock, struct vhost_user_msg *m);
 int vu_call_u64(int sock, uint32_t request, uint64_t *value);
+/* With NEED_REPLY. 0: accepted; 1: refused; -1: the connection has gone. */
+int vu_ask(int sock, struct vhost_user_msg *m);
+int vu_ask_state(int sock, uint32_t request, unsigned index, unsigned num);
 
 #endif

@@ -63,16 +63,24 @@ Test(virtio_life, reset_waits_for_what_is_in_flight, .timeout = 30)
 	}
 }
 
-Test(virtio_life, destroyed_with_requests_in_flight, .timeout = 30)
+/* The device runs, is slow, and holds one request. */
+static struct vrig *holding_one(struct model *d)
 {
 	struct vrig *r = slow_rig();
-	struct model d;
 
 	slow_set(r, true);
-	vrig_up(r, &d, 8, ~0ull);
-	model_add(&d, &one_buf, 1, false);
+	vrig_up(r, d, 8, ~0ull);
+	model_add(d, &one_buf, 1, false);
 	vrig_kick(r, 0);
 	vrig_wait(slow_held(r) == 1);
+	return r;
+}
+
+Test(virtio_life, destroyed_with_requests_in_flight, .timeout = 30)
+{
+	struct model d;
+	struct vrig *r = holding_one(&d);
+
 	slow_set(r, false);
 	model_free(&d);
 	vrig_destroy(r);
@@ -88,16 +96,11 @@ static void *quick_later(void *arg)
 /* Pausing finishes what is in flight and shows it; nothing is taken until it goes on. */
 Test(virtio_life, pause_and_go_on, .timeout = 30)
 {
-	struct vrig *r = slow_rig();
 	struct model d;
+	struct vrig *r = holding_one(&d);
 	struct error e;
 	pthread_t thread;
 
-	slow_set(r, true);
-	vrig_up(r, &d, 8, ~0ull);
-	model_add(&d, &one_buf, 1, false);
-	vrig_kick(r, 0);
-	vrig_wait(slow_held(r) == 1);
 	pthread_create(&thread, NULL, quick_later, r);
 	r->dev->ops->pause(r->dev);
 	pthread_join(thread, NULL);
@@ -118,16 +121,11 @@ Test(virtio_life, a_broken_queue_is_waited_for, .timeout = 30)
 	struct model_buf bad = { MODEL_LOW, 64, true };
 
 	for (unsigned way = 0; way < 2; way++) {
-		struct vrig *r = slow_rig();
 		struct model d;
+		struct vrig *r = holding_one(&d);
 		struct error e;
 		pthread_t thread;
 
-		slow_set(r, true);
-		vrig_up(r, &d, 8, ~0ull);
-		model_add(&d, &one_buf, 1, false);
-		vrig_kick(r, 0);
-		vrig_wait(slow_held(r) == 1);
 		model_add(&d, &bad, 1, false);
 		vrig_kick(r, 0);
 		vrig_wait(vrig_status(r) & NEEDS_RESET);
