@@ -67,7 +67,6 @@ struct backend {
 	struct device *dev;
 	struct unix_listener listener;
 	struct event_source signals;
-	bool once; /* there is only this front end */
 	int status;
 	struct error *error;
 };
@@ -80,7 +79,7 @@ static void closed(void *opaque, const char *why)
 
 	if (why)
 		log_warn("the front end is cut off: %s", why);
-	if (b->once) {
+	if (b->peer.parent) {
 		b->status = why ? STATUS_FAILED : STATUS_OK;
 		if (why)
 			error_set(b->error, -EPROTO, "%s", why);
@@ -129,7 +128,7 @@ static int listen_or_attach(struct backend *b, const struct command_call *call, 
 {
 	int err = 0;
 
-	if (b->once)
+	if (b->peer.parent)
 		err = vhost_user_server_attach(b->peer.server, (int)call->option[OPTION_FD].number);
 	else
 		unix_listener_wait(&b->listener);
@@ -164,7 +163,7 @@ static int catch_signals(struct backend *b, struct error *e)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	if (b->once) { /* a child of mvm's: ^C is for mvm, whose end is ours */
+	if (b->peer.parent) { /* a child of mvm's: ^C is for mvm, whose end is ours */
 		signal(SIGINT, SIG_IGN);
 		signal(SIGQUIT, SIG_IGN);
 		signal(SIGHUP, SIG_IGN);
@@ -193,7 +192,7 @@ static void isolate(const struct backend *b)
 	char path[sizeof(b->listener.address.sun_path)];
 
 	memcpy(path, b->listener.address.sun_path, sizeof(path));
-	sandbox_isolate(b->once ? NULL : dirname(path));
+	sandbox_isolate(b->peer.parent ? NULL : dirname(path));
 }
 
 static const char *const system_calls[] = {
@@ -244,7 +243,7 @@ static int open_all(struct backend *b, const struct command_call *call,
 		    const struct device_config *config, struct block **block, struct error *e)
 {
 	const struct block_config image = block_config_from(config);
-	int err = b->once ? take_socket(call, e) : 0;
+	int err = b->peer.parent ? take_socket(call, e) : 0;
 
 	if (err < 0)
 		return err;
@@ -254,7 +253,7 @@ static int open_all(struct backend *b, const struct command_call *call,
 	err = catch_signals(b, e);
 	if (!err)
 		err = open_image(block, &image, e);
-	if (!err && !b->once)
+	if (!err && !b->peer.parent)
 		err = listen_on(b, call->option[OPTION_SOCKET].text, e);
 	return err;
 }
@@ -312,7 +311,6 @@ static int run(const struct command_call *call, struct error *e)
 		.peer = { .closed = closed, .opaque = &b, .parent = call->option[OPTION_FD].given },
 		.listener = UNIX_LISTENER_NONE,
 		.signals = { .fd = -1 },
-		.once = call->option[OPTION_FD].given,
 		.error = e,
 	};
 	struct device_config config = { .row = &row };
