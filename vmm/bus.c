@@ -245,26 +245,20 @@ static bool kick_matches(const struct bus_kick *k, uint64_t addr, unsigned size,
 }
 
 /* *owner: whose doorbell it was; *begin: when that began if it is traced. */
-static int kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value,
-		       struct account **owner, uint64_t *begin)
+static bool kick_signal(const struct bus_table *t, uint64_t addr, unsigned size, uint64_t value,
+			struct account **owner, uint64_t *begin)
 {
 	for (unsigned i = 0; i < t->nkicks; i++) {
-		uint64_t one = 1;
-
 		if (!kick_matches(&t->kick[i], addr, size, value))
 			continue;
 		*owner = t->kick[i].account;
 		account_add(*owner, ACCOUNT_KICKS_EXIT, 1);
 		*begin = trace_work_begin(*owner);
 		trace_kick(*owner);
-		if (t->kick[i].peer) {
-			event_signal(t->kick[i].peer, t->kick[i].fd);
-			return 1;
-		}
-		/* EAGAIN means the counter is full: the signal is there already. */
-		return write(t->kick[i].fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 1;
+		event_signal(t->kick[i].peer, t->kick[i].fd);
+		return true;
 	}
-	return 0;
+	return false;
 }
 
 static bool write_as(struct bus *bus, uint64_t addr, unsigned size, uint64_t value, bool posted)
@@ -274,8 +268,7 @@ static bool write_as(struct bus *bus, uint64_t addr, unsigned size, uint64_t val
 	struct bus_range range = { 0 };
 	const char *name = "doorbell";
 	uint64_t kick_begin = 0, begin;
-	bool claimed;
-	int kicked = 0;
+	bool claimed, kicked = false;
 
 	value &= width_mask(size);
 	if (slot) {

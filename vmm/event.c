@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/event.h"
+#include "vmm/event_fd.h"
 #include "vmm/event_turn.h"
 #include "vmm/trace.h"
 
@@ -42,10 +43,7 @@ struct event_loop {
 
 static void wake(struct event_loop *loop)
 {
-	uint64_t one = 1;
-
-	while (write(loop->wake, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(loop->wake);
 }
 
 struct event_loop *event_loop_create(const char *name, struct error *e)

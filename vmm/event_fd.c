@@ -1,5 +1,5 @@
 /*
- * Eventfds that another process has as well: see event_fd.h. A signal that cannot wait is one that
+ * Eventfds: see event_fd.h. A signal that cannot wait is one that
  * the kernel gives: here for the end of an asynchronous read of nothing, which is at once. (A write
  * cannot be told not to wait: eventfds know no RWF_NOWAIT for it; and looking first does not help,
  * as the count can change before the write.)
@@ -15,6 +15,14 @@
 #include "vmm/event_fd.h"
 
 #define ROOM 64 /* results that nobody has fetched; the kernel makes it more */
+
+void event_fd_signal(int fd)
+{
+	uint64_t one = 1;
+
+	while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		continue;
+}
 
 bool event_fd_take(int fd)
 {
@@ -47,18 +55,9 @@ void event_signaller_fini(struct event_signaller *s)
 	*s = (struct event_signaller){ 0 };
 }
 
-static void plain_signal(int fd)
-{
-	uint64_t one = 1;
-
-	while (write(fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
-}
-
 void event_signal(struct event_signaller *s, int fd)
 {
 	struct iocb read_nothing = {
-		.aio_fildes = (uint32_t)s->nothing,
 		.aio_lio_opcode = IOCB_CMD_PREAD,
 		.aio_flags = IOCB_FLAG_RESFD,
 		.aio_resfd = (uint32_t)fd,
@@ -66,10 +65,11 @@ void event_signal(struct event_signaller *s, int fd)
 	struct iocb *list = &read_nothing;
 	struct io_event ended[ROOM];
 
-	if (!s->aio) {
-		plain_signal(fd);
+	if (!s || !s->aio) {
+		event_fd_signal(fd);
 		return;
 	}
+	read_nothing.aio_fildes = (uint32_t)s->nothing;
 	/* Full of results, which are of no interest. Other threads may fill it at the same time. */
 	for (unsigned tries = 0; syscall(SYS_io_submit, s->aio, 1, &list) < 0; tries++) {
 		if (errno != EAGAIN || tries == 100)

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "devices/backend/block_internal.h"
+#include "vmm/event_fd.h"
 #include "vmm/trace.h"
 
 #define MAX_WORKERS  8u
@@ -60,11 +61,8 @@ static struct threads *threads_of(struct block_queue *q)
 
 static void signal_loop(struct threads *t)
 {
-	uint64_t one = 1;
-
 	account_add(t->q.config.account, ACCOUNT_SYSCALLS, 1);
-	while (write(t->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(t->wake.fd);
 }
 
 static void *worker(void *arg)

@@ -12,6 +12,7 @@
 
 #include "devices/backend/chardev.h"
 #include "devices/backend/chardev_terminal.h"
+#include "vmm/event_fd.h"
 
 /*
  * The one state at file scope: a signal handler gets no argument, and a process has one controlling
@@ -91,11 +92,8 @@ bool chardev_terminal_raw(void)
 
 static void wake(void)
 {
-	uint64_t one = 1;
-
 	/* A full counter has woken the loop already. */
-	while (write(terminal.wake, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(terminal.wake);
 }
 
 /* The loop finds out whether we are in front and sets raw mode again. */

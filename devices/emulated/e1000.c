@@ -16,6 +16,7 @@
 
 #include "devices/emulated/e1000_internal.h"
 #include "devices/registry.h"
+#include "vmm/event_fd.h"
 
 #define BAR_MMIO 0u
 #define BAR_IO	 2u
@@ -55,10 +56,7 @@ void e1000_stat_sizes(struct e1000 *e, unsigned size, size_t len, uint64_t n)
 
 void e1000_signal(const struct event_source *source)
 {
-	uint64_t one = 1;
-
-	while (write(source->fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(source->fd);
 }
 
 void e1000_wake(struct e1000 *e, const struct event_source *source)

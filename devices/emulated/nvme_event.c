@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "devices/emulated/nvme.h"
+#include "vmm/event_fd.h"
 
 static const uint8_t log_page[NVME_EVENT_TYPES] = {
 	[NVME_EVENT_ERROR] = NVME_LOG_ERROR,
@@ -79,14 +80,11 @@ void nvme_events_reset(struct nvme *n)
 
 void nvme_bad_doorbell(struct nvme *n, unsigned what)
 {
-	uint64_t one = 1;
-
 	log_guest(&n->misuse, "%s: the driver wrote %s", n->dev.name,
 		  what == NVME_EVENT_INVALID_DOORBELL ? "the doorbell of a queue that is not there"
 						      : "a place outside its queue to a doorbell");
 	__atomic_fetch_or(&n->raised, 1u << what, __ATOMIC_RELEASE);
-	while (write(n->attention.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(n->attention.fd);
 }
 
 static void attend(void *opaque, uint32_t events)

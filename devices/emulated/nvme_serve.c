@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "devices/emulated/nvme.h"
+#include "vmm/event_fd.h"
 #include "vmm/trace.h"
 
 /* Commands between two kicks of the backend, and in one turn of a loop or exit of a vCPU. */
@@ -27,11 +28,8 @@ static void account(struct nvme_sq *sq, enum account_counter counter, uint64_t n
 
 static void signal_loop(struct nvme_sq *sq)
 {
-	uint64_t one = 1;
-
 	account(sq, ACCOUNT_SYSCALLS, 1);
-	while (write(sq->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_fd_signal(sq->kick.fd);
 }
 
 void nvme_sq_wake(struct nvme_sq *sq)

@@ -3,9 +3,6 @@
  * the queue's loop with q->lock held; starting, stopping and holding come in from vCPUs and the
  * main thread under the same lock. See virtio.h.
  */
-#include <errno.h>
-#include <unistd.h>
-
 #include "devices/virtio/chain_fifo.h"
 #include "devices/virtio/virtio.h"
 #include "vmm/trace.h"
@@ -17,16 +14,9 @@
 
 static void ring(struct virtio_queue *q, enum account_counter why)
 {
-	uint64_t one = 1;
-
 	account_add(q->v->dev.account, why, 1);
 	account_add(q->v->dev.account, ACCOUNT_SYSCALLS, 1);
-	if (q->kick_peer) {
-		event_signal(q->kick_peer, q->kick.fd);
-		return;
-	}
-	while (write(q->kick.fd, &one, sizeof(one)) < 0 && errno == EINTR)
-		continue;
+	event_signal(q->kick_peer, q->kick.fd);
 }
 
 void virtio_queue_kick(struct virtio_queue *q)
